@@ -1,0 +1,32 @@
+"""Backends by name. A new one is a module here and a row in `_BACKENDS`."""
+
+from __future__ import annotations
+
+import importlib
+
+from sandbox_kernel.backends.base import Backend
+from sandbox_kernel.errors import SettingsError
+
+# name: (module, class). Strongest first among those that need no daemon.
+_BACKENDS = {"bubblewrap": ("sandbox_kernel.backends.bubblewrap", "BubblewrapBackend")}
+
+
+def names() -> list[str]:
+    """The names that `get` takes, besides `auto`."""
+    return list(_BACKENDS)
+
+
+def get(name: str = "auto") -> Backend:
+    """The backend called `name`; `auto` is the strongest embedded one.
+
+    Raises:
+        SettingsError: there is no such backend.
+    """
+    chosen = next(iter(_BACKENDS)) if name == "auto" else name
+    if chosen not in _BACKENDS:
+        raise SettingsError(
+            f"There is no backend {name!r}; choose one of auto, {', '.join(_BACKENDS)}."
+        )
+    module, cls = _BACKENDS[chosen]
+    backend: Backend = getattr(importlib.import_module(module), cls)()
+    return backend

@@ -1,0 +1,132 @@
+"""The contract between a session and whatever isolates it.
+
+A `Backend` makes sandboxes; a `Sandbox` is one running guest. Read this file,
+then one backend beside it, and you can write the next.
+
+Rule 1: no I/O here, and no import from `session`, `kernel`, `ai` or a backend.
+Rule 2: what comes out of a guest is `bytes`. Only `frames` gives it meaning.
+Rule 3: a backend that cannot enforce every `Limits` field refuses in `check()`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple
+
+from sandbox_kernel.limits import Limits
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SandboxSpec:
+    """Everything a backend needs to know to make one sandbox.
+
+    Args:
+        language: a name from the language registry.
+        limits: enforced in full, or the backend refuses.
+        network: "none"; other values belong to backends that announce them.
+        python: absolute path of the interpreter whose environment the guest gets
+            (bubblewrap; None: the one this process runs on).
+        image: name of an image (backends with images only).
+        environment: variables named by the kernelspec or the caller; nothing of the
+            host's own environment is added.
+    """
+
+    language: str = "python"
+    limits: Limits = field(default_factory=Limits)
+    network: str = "none"
+    python: str | None = None
+    image: str | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+class Check(NamedTuple):
+    """Whether a backend works here, found by trying."""
+
+    backend: str
+    is_usable: bool
+    boundary: str  # one line for a reader: what stands between guest and host
+    reason: str  # why it was chosen or what is wrong, whole sentences
+    remedy: str  # what to do when it is not usable, else ""
+    details: dict[str, str]  # name of a finding -> finding, for `doctor`
+
+
+class Death(NamedTuple):
+    """Why a sandbox is gone, as far as the host can tell."""
+
+    cause: str  # "closed", "memory", "exited", "killed", "failed to start"
+    detail: str  # whole sentences; holds the guest's last words only cleaned
+
+
+class Usage(NamedTuple):
+    """What the host measured of one sandbox; None where it cannot."""
+
+    cpu_s: float | None
+    memory_bytes: int | None
+    peak_memory_bytes: int | None
+    memory_kills: int | None  # processes that the kernel killed for the memory limit
+
+
+class Sandbox(ABC):
+    """One guest, cut off from the host and from every other guest.
+
+    Made by `Backend.launch`, which returns before the guest runs: `receive` ends and
+    `death` says why when it never does.
+    """
+
+    id: str  # unguessable, also the label of everything made for it
+    boundary: str
+
+    @abstractmethod
+    def receive(self) -> AsyncIterator[bytes]:
+        """Yield chunks as the guest writes them, of any size, until it exits. One reader."""
+
+    @abstractmethod
+    async def send(self, data: bytes) -> None:
+        """Write all of `data`, waiting while the guest doesn't read.
+
+        Raises:
+            SandboxDied: the guest is gone.
+        """
+
+    @abstractmethod
+    async def measure(self) -> Usage:
+        """What it uses now. Never raises; a dead sandbox gives what was last known."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End every process inside at once. Safe to call twice; never raises."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Destroy the guest and all it wrote. Safe to call twice; never raises."""
+
+    @abstractmethod
+    async def death(self) -> Death:
+        """Wait until it is gone, then say why."""
+
+
+class Backend(ABC):
+    """One technology that isolates."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def check(self) -> Check:
+        """Try to isolate something harmless, and say what was found. May take a second."""
+
+    @abstractmethod
+    def launch(self, spec: SandboxSpec) -> Sandbox:
+        """Start a guest and return at once; needs no running event loop.
+
+        The guest's supervisor reads a CONFIGURE frame first, which the session sends.
+
+        Raises:
+            BackendUnavailable: it is plain without waiting that this cannot work.
+            SettingsError: the spec asks for what this backend does not have.
+        """
+
+    @abstractmethod
+    def collect_garbage(self) -> list[str]:
+        """Remove what dead owners left behind; a line for each thing removed."""

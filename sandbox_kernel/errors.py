@@ -1,0 +1,56 @@
+"""Every exception this package raises on the host.
+
+SandboxKernelError
+├── SettingsError            a flag, variable or file says something we cannot obey
+├── ConnectionFileError      the connection file is missing, unreadable or not one
+├── BackendUnavailable       not installed, or this machine forbids it
+├── SandboxDied              the guest went away while we needed it
+├── SessionClosed            the caller uses a session that it closed
+├── GuestProtocolError       the guest sent bytes that are not our protocol
+├── RequestRefused           the guest answered a request with a refusal
+└── FileRefused              a file we will not read, write or show
+    └── FileTooLarge         over the limit that the message names
+
+User code that raises is not here: it is an `events.CellFailed`, because the
+cell failed and we did not. A new leaf needs a remedy no other leaf has.
+"""
+
+
+class SandboxKernelError(Exception):
+    """Base of all of this package's errors. `str(error)` is whole sentences with the remedy."""
+
+
+class SettingsError(SandboxKernelError):
+    """A flag, variable or file says something we cannot obey. Remedy: correct the named value."""
+
+
+class ConnectionFileError(SandboxKernelError):
+    """The connection file is missing, unreadable or not one. Remedy: start through a client."""
+
+
+class BackendUnavailable(SandboxKernelError):
+    """Nothing can isolate here. Remedy: install or allow what the message names."""
+
+
+class SandboxDied(SandboxKernelError):
+    """The guest went away while we needed it. Remedy: run the cell again in a new sandbox."""
+
+
+class SessionClosed(SandboxKernelError):
+    """The session was closed before. Remedy: create another one."""
+
+
+class GuestProtocolError(SandboxKernelError):
+    """The guest sent bytes that are not our protocol. Remedy: the sandbox is replaced."""
+
+
+class RequestRefused(SandboxKernelError):
+    """The guest could not do what was asked, and says why. Remedy: ask for something else."""
+
+
+class FileRefused(SandboxKernelError):
+    """A file we will not read, write or show. Remedy: choose another name or place."""
+
+
+class FileTooLarge(FileRefused):
+    """A file is over the limit that the message names. Remedy: raise the limit or split it."""
