@@ -77,6 +77,15 @@ class Sandbox(ABC):
 
     id: str  # unguessable, also the label of everything made for it
     boundary: str
+    # True: nothing outside counts the guest's memory, so its supervisor must.
+    needs_memory_watch: bool = False
+
+    @abstractmethod
+    def greet(self, data: bytes) -> None:
+        """Leave the first bytes for the guest to read when it comes up; at most 32 KiB.
+
+        Needs no event loop, so that a guest can start while its host still imports.
+        """
 
     @abstractmethod
     def receive(self) -> AsyncIterator[bytes]:
@@ -120,7 +129,8 @@ class Backend(ABC):
     def launch(self, spec: SandboxSpec) -> Sandbox:
         """Start a guest and return at once; needs no running event loop.
 
-        The guest's supervisor reads a CONFIGURE frame first, which the session sends.
+        The guest's supervisor reads a CONFIGURE frame first, which the session gives to
+        `Sandbox.greet`.
 
         Raises:
             BackendUnavailable: it is plain without waiting that this cannot work.

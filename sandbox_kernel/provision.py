@@ -1,0 +1,48 @@
+"""Start a guest before anything else is imported.
+
+A kernel's start-up is a race between host and guest: the sooner the guest is launched,
+the more of its start happens while the host still imports. So this module is light, and
+needs neither an event loop nor `session`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sandbox_kernel import languages
+from sandbox_kernel.backends.base import Backend, Sandbox, SandboxSpec
+from sandbox_kernel.guest.framing import Kind, pack
+
+_LIMITS_FOR_GUEST = (
+    "memory_bytes",
+    "cpus",
+    "processes",
+    "workspace_bytes",
+    "workspace_inodes",
+    "open_files",
+    "output_bytes",
+    "artifact_bytes",
+    "displays",
+    "artifacts",
+)
+
+
+def provision(backend: Backend, spec: SandboxSpec) -> Sandbox:
+    """A sandbox on its way up, with its first frame written. Returns at once.
+
+    Raises:
+        BackendUnavailable: it is plain without waiting that this cannot work.
+        SettingsError: the spec asks for what the backend or the registry does not have.
+    """
+    language = languages.get(spec.language)
+    sandbox = backend.launch(spec)
+    configuration: dict[str, Any] = {
+        "language": language.name,
+        "runner": list(language.runner),
+        "environment": spec.environment,
+        "workspace": "/workspace",
+        "limits": {name: getattr(spec.limits, name) for name in _LIMITS_FOR_GUEST},
+        "watch_memory": sandbox.needs_memory_watch,
+    }
+    sandbox.greet(pack(Kind.CONFIGURE, 0, configuration))
+    return sandbox

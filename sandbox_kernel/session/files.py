@@ -1,0 +1,92 @@
+"""Files of the workspace, as a session's user moves them. They travel as frames.
+
+Rule 1: the host never opens a path in the guest's filesystem; the supervisor does, inside.
+Rule 2: names and sizes are the guest's word, good for showing and asking again only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, NamedTuple, Protocol
+
+from sandbox_kernel import events
+from sandbox_kernel.errors import FileTooLarge
+from sandbox_kernel.guest.framing import Kind
+from sandbox_kernel.limits import format_size
+
+# One frame holds up to 16 MiB; pieces of one keep the stream free for an interrupt.
+PIECE_BYTES = 1024 * 1024
+MAX_LISTED = 10_000
+
+
+class FileEntry(NamedTuple):
+    """A regular file in the workspace. `name` is relative to it, with `/` between parts."""
+
+    name: str
+    size: int
+    mtime_s: float
+
+
+class Ask(Protocol):
+    def __call__(
+        self, kind: int, meta: dict[str, Any] | None = None, data: bytes = b""
+    ) -> Awaitable[events.Answered | events.Replied]: ...
+
+
+class Files:
+    """The workspace of one session. Every method raises `SandboxDied` when there is none."""
+
+    def __init__(self, ask: Ask, limit_bytes: int) -> None:
+        self._ask = ask
+        self._limit_bytes = limit_bytes
+
+    async def list(self) -> list[FileEntry]:
+        """Regular files in the workspace, at most 10,000."""
+        answer = await self._ask(Kind.FILE_LIST)
+        items = answer.content.get("files")
+        if not isinstance(items, list):
+            return []
+        return [entry for item in items[:MAX_LISTED] if (entry := _entry(item))]
+
+    async def read(self, name: str, *, limit_bytes: int | None = None) -> bytes:
+        """The content of the file `name`.
+
+        Raises:
+            RequestRefused: it is not there, or no regular file inside the workspace.
+            FileTooLarge: it is over `limit_bytes` (default: the workspace's limit).
+        """
+        limit = self._limit_bytes if limit_bytes is None else limit_bytes
+        content = bytearray()
+        while True:
+            meta = {"name": name, "offset": len(content), "length": PIECE_BYTES}
+            answer = await self._ask(Kind.FILE_READ, meta)
+            data = answer.data if isinstance(answer, events.Answered) else b""
+            content += data
+            if len(content) > limit:
+                raise FileTooLarge(f"The file {name!r} is over the limit of {format_size(limit)}.")
+            if not data or answer.content.get("eof"):
+                return bytes(content)
+
+    async def write(self, name: str, content: bytes) -> None:
+        """Write `content` to the file `name`, replacing it.
+
+        Raises:
+            RequestRefused: the name leaves the workspace, or the workspace is full.
+        """
+        for offset in range(0, max(len(content), 1), PIECE_BYTES):
+            meta = {"name": name, "offset": offset, "truncate": offset == 0}
+            await self._ask(Kind.FILE_WRITE, meta, content[offset : offset + PIECE_BYTES])
+
+    async def remove(self, name: str) -> None:
+        """Remove the file `name`. Raises `RequestRefused` when it can't be."""
+        await self._ask(Kind.FILE_REMOVE, {"name": name})
+
+
+def _entry(item: Any) -> FileEntry | None:
+    """One line of a listing, or None when the guest made it up wrong."""
+    match item:
+        case {"name": str(name), "size": int(size)} if size >= 0:
+            mtime = item.get("mtime_s", 0)
+            is_time = isinstance(mtime, int | float) and abs(mtime) < 1e12
+            return FileEntry(name[:4096], size, float(mtime) if is_time else 0.0)
+    return None

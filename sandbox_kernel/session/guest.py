@@ -1,0 +1,139 @@
+"""One live sandbox as a session sees it: send a request, get its answer, hear events.
+
+Rule 1: a number (`cell`) is given to every request and never used twice in a session,
+so an answer from an earlier life can't be taken for a later one's.
+Rule 2: when the sandbox goes, everybody who waits is told, with the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from sandbox_kernel import events
+from sandbox_kernel.backends.base import Death, Sandbox
+from sandbox_kernel.errors import GuestProtocolError, RequestRefused, SandboxDied
+from sandbox_kernel.frames import EventDecoder
+from sandbox_kernel.guest.framing import pack
+
+Listener = Callable[[list[events.Event]], None]
+
+
+class Guest:
+    """The stream to one sandbox. `begin` starts reading; needs a running loop from then on."""
+
+    def __init__(self, sandbox: Sandbox, listener: Listener) -> None:
+        self.sandbox = sandbox
+        self.death: Death | None = None
+        self.info: dict[str, Any] | None = None
+        self._listener = listener
+        self._waiting: dict[int, asyncio.Future[events.Event]] = {}
+        self._sending = asyncio.Lock()
+        self._pump: asyncio.Task[None] | None = None
+        self._ready: asyncio.Future[None] | None = None
+
+    def begin(self) -> None:
+        """Start to read what the sandbox says. Safe to call twice."""
+        if self._pump is None:
+            self._ready = asyncio.get_running_loop().create_future()
+            self._pump = asyncio.create_task(self._read_until_gone())
+
+    async def ready(self) -> None:
+        """Wait for the first runner.
+
+        Raises:
+            SandboxDied: it went away before, or its runner could not be started.
+        """
+        assert self._ready is not None, "begin() comes first"
+        await asyncio.shield(self._ready)
+
+    async def send(
+        self, kind: int, cell: int, meta: dict[str, Any] | None = None, data: bytes = b""
+    ) -> None:
+        """Send one frame whole, waiting while the guest doesn't read.
+
+        Raises:
+            SandboxDied: there is nobody to read it.
+        """
+        async with self._sending:
+            await self.sandbox.send(pack(kind, cell, meta, data))
+
+    async def ask(
+        self, kind: int, cell: int, meta: dict[str, Any] | None = None, data: bytes = b""
+    ) -> events.Answered | events.Replied:
+        """Send a request and wait for what answers it.
+
+        Raises:
+            RequestRefused: the guest says no, or says something else.
+            SandboxDied: it went away before it answered.
+        """
+        if self.death is not None:
+            raise SandboxDied(self.death.detail)
+        answer: asyncio.Future[events.Event] = asyncio.get_running_loop().create_future()
+        self._waiting[cell] = answer
+        try:
+            await self.send(kind, cell, meta, data)
+            event = await answer
+        finally:
+            self._waiting.pop(cell, None)
+        if isinstance(event, events.Answered | events.Replied):
+            return event
+        assert isinstance(event, events.Refused)
+        raise RequestRefused(event.reason)
+
+    async def close(self) -> None:
+        """Destroy the sandbox. Never raises."""
+        if self._pump is not None:
+            self._pump.cancel()
+        await self.sandbox.close()
+
+    async def _read_until_gone(self) -> None:
+        decoder = EventDecoder()
+        lie = ""
+        try:
+            async for chunk in self.sandbox.receive():
+                self._take(decoder.feed(chunk))
+        except GuestProtocolError as error:
+            lie = str(error)
+            self.sandbox.kill()
+        death = await self.sandbox.death()
+        self.death = Death("protocol", lie) if lie else death
+        self._tell_all(SandboxDied(self.death.detail))
+        self._listener([])
+
+    def _take(self, batch: list[events.Event]) -> None:
+        heard = [event for event in batch if not self._is_answer(event)]
+        if heard:
+            self._listener(heard)
+
+    def _is_answer(self, event: events.Event) -> bool:
+        """Hand `event` to the one who waits for it; everything else is for the listener."""
+        if isinstance(event, events.RunnerReady):
+            self._note_ready(event)
+        elif isinstance(event, events.RunnerExited) and event.cause == "missing":
+            self._fail_ready(SandboxDied(event.detail or "The sandbox has no runner."))
+        if not isinstance(event, events.Answered | events.Replied | events.Refused):
+            return False
+        waiting = self._waiting.get(event.cell)
+        if waiting is None:
+            return False
+        if not waiting.done():
+            waiting.set_result(event)
+        return True
+
+    def _note_ready(self, event: events.RunnerReady) -> None:
+        self.info = event.info
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_result(None)
+
+    def _fail_ready(self, error: SandboxDied) -> None:
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_exception(error)
+            self._ready.exception()  # nobody may be waiting, and that is no news
+
+    def _tell_all(self, error: SandboxDied) -> None:
+        self._fail_ready(error)
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(error)

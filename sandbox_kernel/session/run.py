@@ -1,0 +1,167 @@
+"""One cell on its way: who hears of it, what stops it, how it ended.
+
+The ladder, for an interrupt and for a timeout alike: SIGINT to the runner's group; after
+the grace SIGKILL of the group and a fresh runner; at last the end of the sandbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
+
+from sandbox_kernel import events
+from sandbox_kernel.guest.framing import Kind
+from sandbox_kernel.limits import Limits
+from sandbox_kernel.session import causes
+from sandbox_kernel.session.guest import Guest
+
+# SIGKILL takes effect in milliseconds; a supervisor that has not said so by then is gone.
+KILL_TIMEOUT_S = 0.8
+
+Sink = Callable[[events.Event], None]
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+
+
+class Outcome(NamedTuple):
+    """How a cell ended. `error` is None exactly when `status` is "ok"."""
+
+    status: str  # "ok" or "error"
+    error: events.CellFailed | None
+    receipt: events.Receipt | None  # None: the sandbox did not live to tell
+    user_expressions: events.Json
+    payload: list[events.Json]
+
+
+class Run:
+    """One cell on its way in `guest`.
+
+    Args:
+        cell: its number.
+        guest: where it runs.
+        limits: for the grace and for what is said when one is met.
+        timeout_s: wall time after which it is stopped; None: never.
+        sink: hears its events, already admitted.
+        spawn: starts work on the side.
+    """
+
+    def __init__(
+        self,
+        cell: int,
+        guest: Guest,
+        limits: Limits,
+        timeout_s: float | None,
+        sink: Sink,
+        spawn: Spawn,
+    ) -> None:
+        self.cell = cell
+        self.reply: events.Json = {}
+        self.exit: events.RunnerExited | None = None
+        self._guest = guest
+        self._limits = limits
+        self._timeout_s = timeout_s
+        self._sink = sink
+        self._spawn = spawn
+        self._failure: events.CellFailed | None = None
+        self._stopped_by: str | None = None  # "timeout", "interrupt" or "restart"
+        self._timers: list[asyncio.TimerHandle] = []
+        self._ended: asyncio.Future[events.CellEnded | None] = (
+            asyncio.get_running_loop().create_future()
+        )
+
+    async def to_end(self, meta: events.Json, code: bytes) -> Outcome:
+        """Send it, wait for its end, and say how that was."""
+        try:
+            if self._timeout_s is not None:
+                self._later(self._timeout_s, self.stop, "timeout")
+            self._spawn(self._guest.send(Kind.EXECUTE, self.cell, meta, code))
+            ended = await self._ended
+        finally:
+            for timer in self._timers:
+                timer.cancel()
+        return await self._conclude(ended)
+
+    def hear(self, event: events.Event) -> None:
+        """Pass `event` on; a KeyboardInterrupt of our own making is told as what it was."""
+        if isinstance(event, events.CellFailed):
+            if self._stopped_by == "timeout":
+                ours = self._timed_out(causes.KEPT)
+                event = ours._replace(traceback=[*event.traceback, *ours.traceback])
+            self._failure = event
+        self._sink(event)
+
+    def end(self, event: events.CellEnded | None) -> None:
+        """It is over; None says that its sandbox is."""
+        if not self._ended.done():
+            self._ended.set_result(event)
+
+    # -- the ladder
+
+    def stop(self, reason: str) -> None:
+        """Ask it to stop, and see to it. `reason`: "timeout" or "interrupt"."""
+        if self._stopped_by is None:
+            self._stopped_by = reason
+            self._later(self._limits.interrupt_grace_s, self._stop_harder)
+        self._spawn(self._guest.send(Kind.SIGNAL, self.cell, {"signal": "SIGINT"}))
+
+    def note_restart(self) -> None:
+        """Somebody asked for a fresh runner: that is what ends it."""
+        self._stopped_by = "restart"
+
+    def _stop_harder(self) -> None:
+        self._later(KILL_TIMEOUT_S, self._guest.sandbox.kill)
+        self._spawn(self._guest.send(Kind.RESTART_RUNNER, self.cell))
+
+    def _later(self, delay_s: float, call: Callable[..., None], *args: Any) -> None:
+        self._timers.append(asyncio.get_running_loop().call_later(delay_s, call, *args))
+
+    # -- how it ended
+
+    async def _conclude(self, ended: events.CellEnded | None) -> Outcome:
+        if ended is None or ended.outcome == "lost":
+            self._fail(await self._explain_loss(is_sandbox_gone=ended is None))
+        elif self._stopped_by == "timeout" and self._failure is None:
+            self._fail(self._timed_out(causes.KEPT))
+        expressions = self.reply.get("user_expressions")
+        payload = self.reply.get("payload")
+        return Outcome(
+            "ok" if self._failure is None else "error",
+            self._failure,
+            ended.receipt if ended is not None else None,
+            expressions if isinstance(expressions, dict) else {},
+            payload if isinstance(payload, list) else [],
+        )
+
+    def _fail(self, failure: events.CellFailed) -> None:
+        self._failure = failure
+        self._sink(failure)
+
+    def _timed_out(self, survived: str) -> events.CellFailed:
+        return causes.timed_out(self.cell, self._timeout_s or 0, survived)
+
+    async def _explain_loss(self, *, is_sandbox_gone: bool) -> events.CellFailed:
+        survived = causes.LOST_SANDBOX if is_sandbox_gone else causes.LOST_RUNNER
+        if self._stopped_by == "timeout":
+            return self._timed_out(survived)
+        if self._stopped_by == "interrupt":
+            grace_s = self._limits.interrupt_grace_s
+            return causes.interrupted_hard(self.cell, grace_s, survived)
+        if self._stopped_by == "restart":
+            return causes.restarted(self.cell)
+        usage = await self._guest.sandbox.measure()
+        if self._was_memory(usage.memory_kills):
+            peak = usage.peak_memory_bytes
+            return causes.out_of_memory(self.cell, self._limits, peak, survived)
+        if is_sandbox_gone:
+            told = causes.sandbox_died(self._guest.death)
+            return causes.failure(self.cell, "SandboxDied", f"{told} {survived}")
+        told = causes.runner_exited(self.exit) if self.exit else "The runner went away."
+        return causes.failure(self.cell, "RunnerExited", f"{told} {survived}")
+
+    def _was_memory(self, memory_kills: int | None) -> bool:
+        if self.exit is not None and self.exit.cause == "memory":
+            return True
+        if self._guest.death is not None and self._guest.death.cause == "memory":
+            return True
+        was_killed = self.exit is None or self.exit.signal == 9
+        return was_killed and bool(memory_kills)

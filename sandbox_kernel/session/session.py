@@ -1,0 +1,355 @@
+"""The verbs of a session. One cell runs at a time; who calls meanwhile waits for their turn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from enum import Enum
+from typing import Any
+
+from sandbox_kernel import events
+from sandbox_kernel.backends.base import Backend, Sandbox, SandboxSpec
+from sandbox_kernel.errors import RequestRefused, SandboxDied, SandboxKernelError, SessionClosed
+from sandbox_kernel.guest.framing import Kind
+from sandbox_kernel.limits import Limits
+from sandbox_kernel.outputs import OutputPolicy
+from sandbox_kernel.provision import provision
+from sandbox_kernel.session import causes
+from sandbox_kernel.session.files import Files
+from sandbox_kernel.session.gate import Gate
+from sandbox_kernel.session.guest import Guest
+from sandbox_kernel.session.run import Outcome, Run, Sink
+
+# A runtime that has not brought up a runner by then never will; clients wait for 60 s.
+START_TIMEOUT_S = 50.0
+
+_UNSET: Any = object()
+
+
+class State(Enum):
+    """Where a session stands."""
+
+    NEW = "new"
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    DEAD = "dead"  # its sandbox is gone; the next use makes a new one
+    CLOSED = "closed"
+
+
+class Session:
+    """One sandbox and who uses it.
+
+    Args:
+        backend: makes the sandbox, and another one when it died.
+        spec: what to make.
+        policy: "safe" or "trusted"; what may reach a browser.
+        on_event: hears what belongs to no running cell: late output, comms, RunnerReady.
+        sandbox: one that `provision` made already.
+
+    Raises:
+        SettingsError: there is no such policy.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        spec: SandboxSpec,
+        *,
+        policy: str = "safe",
+        on_event: Sink | None = None,
+        sandbox: Sandbox | None = None,
+    ) -> None:
+        self.backend = backend
+        self.spec = spec
+        self.files = Files(self._ask, spec.limits.workspace_bytes)
+        self._gate = Gate(OutputPolicy(policy), spec.limits)
+        self._on_event = on_event or (lambda _event: None)
+        self._guest = Guest(sandbox, self._hear) if sandbox is not None else None
+        self._has_started = False
+        self._is_closed = False
+        self._last_cell = 0
+        self._run: Run | None = None
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._news = ""  # what happened while no cell ran; told with the next one
+
+    # -- life ------------------------------------------------------------------
+
+    async def start(self) -> events.Json:
+        """Wait until a runner takes requests; what it says of itself. Safe to call again.
+
+        Raises:
+            BackendUnavailable: nothing can isolate here; the message has the remedy.
+            SandboxDied: the sandbox did not come up.
+            SessionClosed: the session was closed.
+        """
+        return (await self._started()).info or {}
+
+    async def restart(self) -> None:
+        """A fresh runner in the same sandbox: variables go, files stay.
+
+        Raises:
+            SandboxDied: there was no sandbox to restart it in.
+        """
+        if self._run is not None:
+            self._run.note_restart()
+        await self._ask(Kind.RESTART_RUNNER)
+
+    async def close(self) -> None:
+        """Destroy the sandbox and all in it. Safe to call twice; never raises."""
+        self._is_closed = True
+        guest, self._guest = self._guest, None
+        if guest is not None:
+            await guest.close()
+        if self._run is not None:
+            self._run.end(None)
+
+    @property
+    def state(self) -> State:
+        if self._is_closed:
+            return State.CLOSED
+        if self._guest is None or self._guest.death is not None:
+            return State.DEAD if self._has_started else State.NEW
+        if self._guest.info is None:
+            return State.STARTING
+        return State.BUSY if self._run is not None else State.IDLE
+
+    @property
+    def is_busy(self) -> bool:
+        return self._run is not None
+
+    @property
+    def limits(self) -> Limits:
+        return self.spec.limits
+
+    @property
+    def boundary(self) -> str:
+        """One line for a reader: what stands between guest and host; "" before there is one."""
+        return self._guest.sandbox.boundary if self._guest is not None else ""
+
+    # -- cells -----------------------------------------------------------------
+
+    async def execute(
+        self,
+        code: str,
+        *,
+        on_event: Sink,
+        silent: bool = False,
+        store_history: bool = True,
+        allow_stdin: bool = False,
+        user_expressions: dict[str, str] | None = None,
+        execution_count: int = 0,
+        timeout_s: float | None = _UNSET,
+        on_cell: Callable[[int], None] | None = None,
+    ) -> Outcome:
+        """Run a cell. What it shows goes to `on_event` in order, already admitted.
+
+        A limit, a timeout or a death is a `CellFailed` that names it and says whether the
+        variables survived. `on_cell` hears the number that the cell's events carry.
+
+        Raises:
+            BackendUnavailable, SandboxDied, SessionClosed: no cell could be run at all.
+        """
+        async with self._turn:
+            guest = await self._started()
+            cell = self._next_cell()
+            if on_cell is not None:
+                on_cell(cell)
+            limit_s = self.limits.timeout_s if timeout_s is _UNSET else timeout_s
+            run = Run(cell, guest, self.limits, limit_s, on_event, self._spawn)
+            self._tell_news(run)
+            meta = {
+                "silent": silent,
+                "store_history": store_history,
+                "allow_stdin": allow_stdin,
+                "user_expressions": user_expressions or {},
+                "execution_count": execution_count,
+            }
+            self._run = run
+            try:
+                return await run.to_end(meta, _encoded(code))
+            finally:
+                for text in self._gate.finish(cell):
+                    run.hear(text)
+                self._run = None
+
+    async def interrupt(self) -> None:
+        """Ask the running cell to stop, and see to it. Returns at once; does nothing when idle."""
+        if self._run is not None:
+            self._run.stop("interrupt")
+
+    async def complete(self, code: str, cursor_pos: int) -> events.Json:
+        """Completions at `cursor_pos` (code points), as `complete_reply` wants them."""
+        return await self._ask_runner(Kind.COMPLETE, code, {"cursor_pos": cursor_pos})
+
+    async def inspect(self, code: str, cursor_pos: int, detail_level: int = 0) -> events.Json:
+        """Documentation at `cursor_pos` (code points), as `inspect_reply` wants it."""
+        meta = {"cursor_pos": cursor_pos, "detail_level": detail_level}
+        return await self._ask_runner(Kind.INSPECT, code, meta)
+
+    async def is_complete(self, code: str) -> events.Json:
+        """Whether `code` is a whole statement, as `is_complete_reply` wants it."""
+        return await self._ask_runner(Kind.IS_COMPLETE, code, {})
+
+    def answer_input(self, text: str) -> None:
+        """Give the running cell what it waits for in `input()`; nothing if none waits."""
+        if self._run is not None and self._guest is not None:
+            reply = self._guest.send(Kind.INPUT_REPLY, self._run.cell, None, _encoded(text))
+            self._spawn(reply)
+
+    async def send_comm(
+        self,
+        action: str,
+        comm_id: str,
+        target_name: str,
+        data: events.Json,
+        metadata: events.Json,
+        buffers: list[bytes],
+        *,
+        on_cell: Callable[[int], None] | None = None,
+    ) -> None:
+        """Pass a front end's comm message in; `on_cell` hears the number its events carry."""
+        meta = {
+            "action": action,
+            "comm_id": comm_id,
+            "target_name": target_name,
+            "data": data,
+            "metadata": metadata,
+            "buffers": [len(buffer) for buffer in buffers],
+        }
+        guest = await self._started()
+        cell = self._next_cell()
+        if on_cell is not None:
+            on_cell(cell)
+        await guest.ask(Kind.COMM, cell, meta, b"".join(buffers))
+
+    async def status(self) -> events.Json:
+        """What the guest says of itself, and what the host measured, as plain values."""
+        guest = await self._started()
+        answer = await guest.ask(Kind.STATUS, self._next_cell())
+        usage = await guest.sandbox.measure()
+        measured = {name: value for name, value in usage._asdict().items() if value is not None}
+        return {**answer.content, **measured, "boundary": self.boundary, "state": self.state.value}
+
+    # -- hearing ---------------------------------------------------------------
+
+    def _hear(self, batch: list[events.Event]) -> None:
+        """Everything that a guest says besides answers; an empty batch says it is gone."""
+        if not batch:
+            self._hear_death()
+        shown: list[events.Event] = []
+        for event in batch:
+            if not self._note(event, shown):
+                shown.append(event)
+        self._show(shown)
+
+    def _note(self, event: events.Event, unshown: list[events.Event]) -> bool:
+        """Take what concerns our own state; False for what is to be shown."""
+        run = self._run
+        match event:
+            case events.RunnerExited():
+                self._note_exit(event)
+            case events.Replied() if run is not None and run.cell == event.cell:
+                run.reply = event.content
+            case events.CellEnded() if run is not None and run.cell == event.cell:
+                self._show(unshown)
+                unshown.clear()
+                run.end(event)
+            case events.RunnerReady():
+                self._on_event(event)
+            case (
+                events.Replied()
+                | events.CellEnded()
+                | events.RunnerStarted()
+                | events.Answered()
+                | events.Refused()
+            ):
+                pass
+            case _:
+                return False
+        return True
+
+    def _note_exit(self, event: events.RunnerExited) -> None:
+        if self._run is not None:
+            self._run.exit = event
+        elif event.cause != "restarted":
+            self._news = f"{causes.runner_exited(event)} {causes.LOST_RUNNER}"
+
+    def _show(self, batch: list[events.Event]) -> None:
+        for event in self._gate.admit(batch):
+            if self._run is not None and self._run.cell == event.cell:
+                self._run.hear(event)
+            else:
+                self._on_event(event)
+
+    def _hear_death(self) -> None:
+        guest = self._guest
+        if guest is None or guest.death is None:
+            return
+        self._guest = None
+        self._spawn(guest.sandbox.close())
+        if self._run is not None:
+            self._run.end(None)
+        elif guest.info is not None:
+            self._news = f"{causes.sandbox_died(guest.death)} {causes.LOST_SANDBOX}"
+
+    def _tell_news(self, run: Run) -> None:
+        if self._news:
+            run.hear(events.TextWritten(run.cell, "stderr", f"[sandbox] {self._news}\n"))
+            self._news = ""
+
+    # -- asking ----------------------------------------------------------------
+
+    async def _ask(
+        self, kind: int, meta: dict[str, Any] | None = None, data: bytes = b""
+    ) -> events.Answered | events.Replied:
+        guest = await self._started()
+        return await guest.ask(kind, self._next_cell(), meta, data)
+
+    async def _ask_runner(self, kind: int, code: str, meta: dict[str, Any]) -> events.Json:
+        """A question about code; a runner that refuses or goes has nothing to say."""
+        try:
+            answer = await self._ask(kind, meta, _encoded(code))
+        except (RequestRefused, SandboxDied):
+            return {}
+        return answer.content
+
+    async def _started(self) -> Guest:
+        if self._is_closed:
+            raise SessionClosed("The session is closed; create another one.")
+        if self._guest is None:
+            self._guest = Guest(provision(self.backend, self.spec), self._hear)
+        guest = self._guest
+        guest.begin()
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await guest.ready()
+        except TimeoutError:
+            guest.sandbox.kill()
+            raise SandboxDied(
+                f"The sandbox brought up no runner within {START_TIMEOUT_S:g} s and was ended. "
+                "Run `sandbox-kernel doctor` to see what is wrong."
+            ) from None
+        self._has_started = True
+        return guest
+
+    def _next_cell(self) -> int:
+        self._last_cell += 1
+        return self._last_cell
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work` on the side. That a sandbox died meanwhile is heard in another way."""
+
+        async def quietly() -> None:
+            with contextlib.suppress(SandboxKernelError):
+                await work
+
+        task = asyncio.get_running_loop().create_task(quietly())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
