@@ -1,5 +1,6 @@
 """The only reader of guest bytes: any bytes give events or `GuestProtocolError`."""
 
+import contextlib
 import json
 import struct
 
@@ -143,7 +144,7 @@ def test_any_bytes_give_events_or_our_own_error(data):
 
 
 @given(st.sampled_from(FROM_GUEST), st.dictionaries(st.text(max_size=12), json_values), st.binary())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_any_metadata_gives_an_event_or_our_own_error(kind, meta, data):
     encoded = json.dumps(meta).encode()
     try:
@@ -161,12 +162,10 @@ KEYS = (
 
 
 @given(st.sampled_from(FROM_GUEST), st.dictionaries(st.sampled_from(KEYS), json_values))
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_values_under_our_own_keys_give_an_event_or_our_own_error(kind, meta):
-    try:
+    with contextlib.suppress(GuestProtocolError):
         decode(_raw(kind, json.dumps(meta).encode()))
-    except GuestProtocolError:
-        pass
 
 
 @given(st.lists(st.tuples(st.sampled_from(FROM_GUEST), st.binary(max_size=50)), max_size=8))

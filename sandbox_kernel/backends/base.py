@@ -39,6 +39,8 @@ class SandboxSpec:
     python: str | None = None
     image: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    # Paths in the guest's home -> host files of ours to copy there (see `seeds`).
+    home_files: dict[str, str] = field(default_factory=dict)
 
 
 class Check(NamedTuple):

@@ -1,0 +1,173 @@
+"""A hostile cell uses up only its own: THREATS 1-9, 21-24. The next cell works."""
+
+import asyncio
+import os
+import resource
+
+import pytest
+
+from sandbox_kernel import events
+from sandbox_kernel.limits import MIB
+
+BOMBS = {
+    "heap": "x = []\nwhile True: x.append(bytearray(b'x') * (8 << 20))",
+    "anonymous map": (
+        "import mmap\nx = []\nwhile True:\n"
+        "    m = mmap.mmap(-1, 8 << 20); m.write(b'x' * (8 << 20)); x.append(m)"
+    ),
+    "memfd": (
+        "import os\nx = []\nwhile True:\n"
+        "    fd = os.memfd_create('m'); x.append(fd); os.write(fd, b'x' * (8 << 20))"
+    ),
+    "shared memory": (
+        "i = 0\nwhile True:\n    i += 1; open(f'/dev/shm/{i}', 'wb').write(b'x' * (8 << 20))"
+    ),
+    "children": (
+        "import os, time\nwhile True:\n"
+        "    if os.fork() == 0:\n        x = bytearray(b'x') * (32 << 20); time.sleep(60)"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+async def test_a_memory_bomb_is_stopped_inside_and_the_host_stays_flat(open_session, name):
+    driver = await open_session(
+        memory_bytes=192 * MIB, workspace_bytes=1024 * MIB, timeout_s=45, processes=64
+    )
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    cell = await driver.run(BOMBS[name])
+    assert cell.error.name in {"MemoryLimitExceeded", "MemoryError", "SandboxDied", "OSError"} | (
+        {"BlockingIOError", "CellTimeout"} if name == "children" else set()
+    )
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert after - before < 64 * 1024  # KiB
+    assert (await driver.run("print('next')")).text() == "next\n"
+
+
+@pytest.mark.parametrize("place", ["/workspace", "/tmp", "~", "/dev/shm"])
+async def test_a_disk_fill_meets_the_cap_wherever_it_is(open_session, place):
+    driver = await open_session(workspace_bytes=16 * MIB)
+    cell = await driver.run(
+        f"import os\nbig = os.path.expanduser({place + '/big'!r})\n"
+        "open(big, 'wb').write(bytes(32 << 20))"
+    )
+    assert "[Errno 28]" in cell.error.value
+    used = await driver.run("import os; print(os.path.getsize(big) <= 16 << 20); os.remove(big)")
+    assert used.text() == "True\n"
+
+
+async def test_an_inode_fill_meets_the_cap_and_the_watch_stays_bounded(open_session):
+    driver = await open_session(workspace_inodes=2_000, artifacts=10)
+    cell = await driver.run("for i in range(10_000): open(f'f{i}', 'w').close()")
+    assert "[Errno 28]" in cell.error.value
+    assert len(cell.of(events.DisplayShown)) <= 10
+    assert (await driver.run("print('next')")).text() == "next\n"
+
+
+async def test_deep_directories_and_long_names_do_no_harm(open_session):
+    driver = await open_session()
+    await driver.run(
+        "import os\nfor _ in range(500):\n    os.mkdir('d' * 255); os.chdir('d' * 255)\n"
+        "open('deep', 'w').write('x'); os.chdir('/workspace'); open('n' * 255, 'w').write('x')"
+    )
+    assert (await driver.run("print('next')")).text() == "next\n"
+
+
+async def test_descriptors_run_out_inside_only(open_session):
+    driver = await open_session(open_files=128)
+    cell = await driver.run("import os\nx = []\nwhile True: x.append(os.open('/dev/null', 0))")
+    assert "[Errno 24]" in cell.error.value
+    assert "128 files" in cell.error.traceback[-1]
+    await driver.run("[os.close(fd) for fd in x]")
+    assert (await driver.run("print('next')")).text() == "next\n"
+
+
+async def test_zombies_are_reaped(open_session):
+    driver = await open_session()
+    cell = await driver.run(
+        "import os, time\n"
+        "for _ in range(20):\n"
+        "    if os.fork() == 0:\n"
+        "        if os.fork() == 0: os._exit(0)\n"
+        "        os._exit(0)\n"
+        "    os.wait()\n"
+        "deadline = time.monotonic() + 20\n"
+        "def zombies():\n"
+        "    import glob\n    found = 0\n"
+        "    for path in glob.glob('/proc/[0-9]*/stat'):\n"
+        "        try: found += open(path).read().rsplit(')', 1)[1].split()[0] == 'Z'\n"
+        "        except OSError: pass\n"
+        "    return found\n"
+        "while zombies() and time.monotonic() < deadline: time.sleep(0.01)\n"
+        "print(zombies())"
+    )
+    assert cell.text() == "0\n"
+
+
+async def test_a_daemon_that_left_its_session_dies_with_the_sandbox(open_session):
+    driver = await open_session()
+    cell = await driver.run(
+        "import os, time\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    if os.fork() == 0:\n"
+        "        while True: time.sleep(1)\n"
+        "    os._exit(0)\n"
+        "os.wait(); print('left')"
+    )
+    assert cell.text() == "left\n"
+    inside = _others_in_pid_namespaces()
+    assert inside
+    await driver.session.close()
+    async with asyncio.timeout(20):
+        while inside & _others_in_pid_namespaces():  # noqa: ASYNC110 - another process's end
+            await asyncio.sleep(0.01)
+
+
+def _others_in_pid_namespaces() -> set[int]:
+    """Processes of the host's view that live in another pid namespace than ours."""
+    ours, found = os.readlink("/proc/self/ns/pid"), set()
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdigit() and os.readlink(f"/proc/{name}/ns/pid") != ours:
+                found.add(int(name))
+        except OSError:
+            continue
+    return found
+
+
+async def test_a_child_that_holds_stdout_open_does_not_hold_the_cell(open_session):
+    driver = await open_session(timeout_s=30)
+    cell = await driver.run("import subprocess; subprocess.Popen(['sleep', '600']); print('end')")
+    assert cell.outcome.status == "ok"
+    assert cell.text() == "end\n"
+
+
+async def test_late_output_of_a_daemon_never_reaches_another_cell(open_session):
+    driver = await open_session()
+    await driver.run(
+        "import os, time\nr, w = os.pipe()\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid(); os.close(w); os.read(r, 1); os.write(1, b'late'); os._exit(0)\n"
+        "os.close(r)"
+    )
+    cell = await driver.run("os.write(w, b'x'); os.wait(); print('mine')")
+    assert cell.text() == "mine\n"
+    await driver.heard(events.TextWritten)
+    assert [event.text for event in driver.late if isinstance(event, events.TextWritten)] == [
+        "late"
+    ]
+
+
+async def test_spinning_threads_keep_to_their_cpus(open_session):
+    driver = await open_session(cpus=1, timeout_s=30)
+    cell = await driver.run(
+        "import os, time\nend = time.monotonic() + 1\n"
+        "for _ in range(4):\n"
+        "    if os.fork() == 0:\n"
+        "        while time.monotonic() < end: pass\n"
+        "        os._exit(0)\n"
+        "for _ in range(4): os.wait()\n"
+        "used = os.times()\nprint(used.children_user + used.children_system < 1.5)"
+    )
+    assert cell.text() == "True\n"
