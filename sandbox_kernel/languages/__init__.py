@@ -33,7 +33,7 @@ PYTHON = Language(
     mimetype="text/x-python",
     codemirror_mode={"name": "ipython", "version": 3},
     pygments_lexer="ipython3",
-    runner=("{python}", "{guest}/runners/python/main.py"),
+    runner=("{python}", "{guest}/runners/python/__main__.py"),
 )
 
 _LANGUAGES = {PYTHON.name: PYTHON}

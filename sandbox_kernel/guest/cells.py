@@ -1,0 +1,94 @@
+"""What the supervisor remembers of a request that may produce output.
+
+A runner may speak for any cell that the host ever numbered (a thread prints late), and
+for no other. Counts and budgets are a cell's own while it is among the last `KEPT`;
+everything older, and number 0, shares one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Dict, List
+
+if TYPE_CHECKING:
+    from sandbox_kernel.guest.configuration import Configuration
+    from sandbox_kernel.guest.framing import Kind
+    from sandbox_kernel.guest.spill import OutputBudget
+    from sandbox_kernel.guest.streams import CellPipe
+else:
+    from framing import Kind
+    from spill import OutputBudget
+
+KEPT = 256
+
+# What is counted, and together with what: an update is a display as well. The rest a
+# runner may send as often as the host reads it.
+_COUNTED = {
+    Kind.DISPLAY: Kind.DISPLAY,
+    Kind.UPDATE_DISPLAY: Kind.DISPLAY,
+    Kind.RESULT: Kind.RESULT,
+    Kind.ERROR: Kind.ERROR,
+    Kind.CLEAR_OUTPUT: Kind.CLEAR_OUTPUT,
+}
+MEASURED_KINDS = frozenset(_COUNTED)
+
+
+class Cell:
+    """One request, from its number to the last of its late output."""
+
+    def __init__(self, number: int, budget: OutputBudget) -> None:
+        self.number = number
+        self.budget = budget
+        self.pipes: List[CellPipe] = []
+        self.is_silent = False
+        self.is_dropping_displays = False
+        self.started_s = 0.0  # monotonic
+        self.started_ns = 0  # the clock of file times
+        self.cpu_s = 0.0  # what the runner had used when the cell began
+        self._counts: Dict[int, int] = {}
+
+    def count(self, kind: int) -> int:
+        """The how-manieth frame of this sort of rich output this is."""
+        sort = _COUNTED[kind]
+        self._counts[sort] = self._counts.get(sort, 0) + 1
+        return self._counts[sort]
+
+
+class Cells:
+    """All cells by number."""
+
+    def __init__(self, configuration: Configuration, directory: int) -> None:
+        limits = configuration.limits
+        self._output_bytes = limits["output_bytes"]
+        self._file_bytes = limits["workspace_bytes"] // 4
+        self._directory = directory
+        self._cells: Dict[int, Cell] = {}
+        self._background = self._make(0, 0)
+        self.newest = 0
+
+    def issue(self, number: int, execution_count: int = 0) -> Cell:
+        """The host numbered a request."""
+        cell = self._cells[number] = self._make(number, execution_count)
+        self.newest = max(self.newest, number)
+        if len(self._cells) > 2 * KEPT:
+            oldest = self.newest - KEPT
+            self._cells = {n: c for n, c in self._cells.items() if n > oldest}
+        return cell
+
+    def find(self, number: int) -> "Cell | None":
+        """The cell that output numbered so counts for; None for a number never issued."""
+        cell = self._cells.get(number)
+        if cell is None and number <= self.newest:
+            return self._background
+        return cell
+
+    def renew_background(self) -> Cell:
+        """A fresh runner starts with a fresh count of what belongs to no cell."""
+        self._background = self._make(0, 0)
+        return self._background
+
+    def _make(self, number: int, execution_count: int) -> Cell:
+        name = "output-%d" % execution_count
+        budget = OutputBudget(self._output_bytes, self._file_bytes, self._directory, name)
+        if number == 0:
+            budget.is_over = True  # belongs to no cell, so no file
+        return Cell(number, budget)

@@ -1,0 +1,434 @@
+"""What is said between the host and one runner: requests in, events out, cell by cell.
+
+Rule 1: one EXECUTE at a time is with the runner; the next, and all that came after it,
+waits here. So pipes, files and the receipt belong to one cell.
+Rule 2: a runner's frame is passed on only if a runner may send that kind, for a request
+that the host made. What it says about itself (kind, cell, sizes) is all that is believed.
+Rule 3: a cell's events end with CELL_ENDED, however its runner ended.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, Optional, Set
+
+if TYPE_CHECKING:
+    from sandbox_kernel.guest.cells import MEASURED_KINDS, Cell, Cells
+    from sandbox_kernel.guest.configuration import Configuration
+    from sandbox_kernel.guest.framing import HEADER, Frame, FramingError, Kind
+    from sandbox_kernel.guest.outbox import Outbox
+    from sandbox_kernel.guest.processes import Reaped, Runner, raise_oom_score
+    from sandbox_kernel.guest.relay import (
+        DROP,
+        LAST,
+        MAX_UNREAD_BYTES,
+        PASS,
+        TAKE,
+        Receiver,
+        Sender,
+    )
+    from sandbox_kernel.guest.streams import Streams
+    from sandbox_kernel.guest.usage import Meter
+    from sandbox_kernel.guest.workspace import Workspace, file_clock_ns
+else:
+    from cells import MEASURED_KINDS, Cells
+    from framing import HEADER, Frame, FramingError, Kind
+    from processes import raise_oom_score
+    from relay import DROP, LAST, MAX_UNREAD_BYTES, PASS, TAKE, Receiver, Sender
+    from streams import Streams
+    from usage import Meter
+    from workspace import file_clock_ns
+
+# A host queues a notebook's cells itself; this bounds one that went wrong.
+_MAX_QUEUED = 10_000
+_MAX_QUEUED_BYTES = 64 * 1024 * 1024
+# The status is read out of a reply up to this size. Larger ones hold a pager's text.
+_REPLY_BYTES = 64 * 1024
+_PIECE_BYTES = 1024 * 1024
+# What a runner writes before its first cell explains a failed start; more is not kept.
+_CHATTER_BYTES = 2000
+# Of a dead runner's last words: what fits into a socket, several times.
+_LAST_READS = 64
+
+
+class Conversation:
+    """All requests and events of the current runner, and the cells of all runners."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        outbox: Outbox,
+        streams_poller: Any,
+        workspace: Workspace,
+    ) -> None:
+        limits = configuration.limits
+        self._limits = limits
+        self._display_bytes = limits["artifact_bytes"] * 4 // 3 + 1024 * 1024
+        self._outbox = outbox
+        self._workspace = workspace
+        self._cells = Cells(configuration, workspace.fd)
+        self.streams = Streams(streams_poller, self._emit_from_pipe)
+        self._queue: Deque[Frame] = deque()
+        self._queued_bytes = 0
+        self._outstanding: Set[int] = set()
+        self._current: Optional[Cell] = None
+        self._ending: Optional[Iterator[None]] = None
+        self._is_stopped = False  # frames wait in the receiver until a cell has ended
+        self._is_asking = False  # an INPUT_REQUEST has no INPUT_REPLY yet
+        self.is_ready = False
+        self._is_failed = False
+
+    def attach(self, runner: Runner) -> None:
+        """A fresh runner: what the old one owed is settled already."""
+        self.is_ready = self._is_stopped = self._is_asking = False
+        self._requests = Sender(runner.requests)
+        self._inputs = Sender(runner.inputs)
+        self._receiver = Receiver(
+            runner.requests, self._judge, self._outbox.put_borrowed, self._take
+        )
+        self._runner = runner
+        self._meter: Optional[Meter] = None
+        self._chatter = b""
+        self._startup = self._cells.renew_background()
+        self.streams.watch(self._startup, Kind.STDERR, runner.chatter_fd)
+
+    @property
+    def is_busy(self) -> bool:
+        return self._current is not None
+
+    @property
+    def is_ending(self) -> bool:
+        """A cell's files are on their way; nothing more is read from the runner until then."""
+        return self._ending is not None
+
+    @property
+    def can_advance(self) -> bool:
+        return self._ending is not None and not self._outbox.is_full
+
+    @property
+    def has_unsent(self) -> bool:
+        return bool(self._requests.size)
+
+    def peak_bytes(self) -> int:
+        return self._meter.peak_bytes() if self._meter else 0
+
+    def read_chatter(self) -> str:
+        """The last of what the runner wrote before its first cell, for a failed start."""
+        self.streams.drain(self._startup)
+        return self._chatter.decode("utf-8", "replace").strip()
+
+    # -- host to runner
+
+    def request(self, frame: Frame) -> None:
+        """Pass a request on, or keep it until the runner takes it."""
+        size = len(frame.meta) + len(frame.data)
+        if len(self._queue) >= _MAX_QUEUED or self._queued_bytes + size > _MAX_QUEUED_BYTES:
+            self.refuse(frame.cell, "Too many requests wait for the runner already.")
+            return
+        self._queue.append(frame)
+        self._queued_bytes += size
+        self._send_queued()
+
+    def answer_input(self, frame: Frame) -> None:
+        """INPUT_REPLY has a socket of its own: the runner waits for it inside a cell."""
+        if self._current is None or frame.cell != self._current.number or not self._is_asking:
+            return  # that cell ended meanwhile; the next one must not get its answer
+        self._is_asking = False
+        self._inputs.send(_encode(frame))
+
+    def cancel_queued(self) -> None:
+        """SIGINT before the runner has taken a cell: it ends as if interrupted at once."""
+        waiting, self._queue = self._queue, deque()
+        for frame in waiting:
+            if frame.kind != Kind.EXECUTE:
+                self._queue.append(frame)
+                continue
+            self._queued_bytes -= len(frame.meta) + len(frame.data)
+            self._cells.issue(frame.cell)
+            error = {"ename": "KeyboardInterrupt", "evalue": "", "traceback": []}
+            self._outbox.put_frame(Kind.ERROR, frame.cell, error)
+            self._outbox.put_frame(Kind.REPLY, frame.cell, {"status": "error"})
+            self._put_end(frame.cell, "error", {})
+
+    def refuse_queued(self, reason: str) -> None:
+        for frame in self._queue:
+            self.refuse(frame.cell, reason)
+        self._queue.clear()
+        self._queued_bytes = 0
+
+    def refuse(self, cell: int, reason: str) -> None:
+        self._outbox.put_frame(Kind.REFUSAL, cell, {"reason": reason})
+
+    def flush(self) -> None:
+        self._requests.flush()
+        self._inputs.flush()
+
+    def _send_queued(self) -> None:
+        while self._queue and self.is_ready and self._ending is None:
+            if self._queue[0].kind == Kind.EXECUTE and self._current is not None:
+                return
+            frame = self._queue.popleft()
+            self._queued_bytes -= len(frame.meta) + len(frame.data)
+            if self._requests.size > MAX_UNREAD_BYTES:
+                self.refuse(frame.cell, "The runner does not read its requests.")
+            elif frame.kind == Kind.EXECUTE:
+                self._begin(frame)
+            else:
+                self._cells.issue(frame.cell)
+                self._outstanding.add(frame.cell)
+                self._requests.send(_encode(frame))
+
+    def _begin(self, frame: Frame) -> None:
+        try:
+            meta = frame.read_meta()
+        except FramingError as error:
+            self.refuse(frame.cell, str(error))
+            return
+        count = meta.get("execution_count", 0)
+        cell = self._cells.issue(frame.cell, count if isinstance(count, int) else 0)
+        cell.is_silent = bool(meta.get("silent"))
+        self._current = cell
+        self._is_failed = False
+        if self._meter is not None:
+            self._meter.reset_peak()
+            cell.cpu_s = self._meter.cpu_s()
+        cell.started_ns = file_clock_ns()
+        cell.started_s = time.monotonic()
+        self._requests.send(_encode(frame), self.streams.open(cell))
+
+    # -- runner to host
+
+    def receive(self) -> bool:
+        """Read what the runner sent and pass it on; False when it closed its socket.
+
+        Raises:
+            RunnerLied: what it sent are no frames of a runner's.
+        """
+        count = self._receiver.receive()
+        if count:
+            self._relay()
+        return count != 0
+
+    def hear_last_words(self) -> None:
+        """Pass on what a dead runner sent. Raises `RunnerLied` like `receive`."""
+        for _ in range(_LAST_READS):
+            if self.is_ending or not self._receiver.receive():
+                return
+            self._relay()
+
+    def advance(self) -> None:
+        """Go on with what had to wait: an ending cell, frames behind it, queued requests."""
+        while self._ending is not None:
+            if self._outbox.is_full:
+                return
+            if next(self._ending, self) is self:
+                self._ending = None
+                if self._is_stopped:
+                    self._relay()
+        self._send_queued()
+
+    def lose(self, reaped: Reaped, reason: str) -> None:
+        """The runner is gone: whatever it owed is settled now."""
+        for number in sorted(self._outstanding):
+            self.refuse(number, reason)
+        self._outstanding.clear()
+        self._requests.clear()
+        self._inputs.clear()
+        if self._meter is not None:
+            self._meter.close()
+            self._meter = None
+        self.is_ready = self._is_stopped = False
+        self.streams.close(self._startup)
+        if self._current is not None:
+            self.streams.drain(self._current)
+            used = {
+                "cpu_s": max(reaped.cpu_s - self._current.cpu_s, 0.0),
+                "peak_memory_bytes": reaped.peak_memory_bytes,
+            }
+            self._ending = self._end(self._current, "lost", used)
+
+    def _relay(self) -> None:
+        # What the cell's processes wrote before this was sent comes first.
+        if self._current is not None:
+            self.streams.drain(self._current)
+        self._is_stopped = self._receiver.relay()
+
+    def _judge(self, kind: int, number: int, length: int) -> int:
+        """What becomes of a frame (see `Receiver`). Nothing is emitted here: order."""
+        if kind == Kind.REPLY:
+            return self._judge_reply(number)
+        cell = self._cells.find(number)
+        if cell is None:
+            return DROP
+        if kind in (Kind.STDOUT, Kind.STDERR):
+            return self._judge_stream(cell, length)
+        if kind in MEASURED_KINDS:
+            return self._judge_rich(cell, kind, length)
+        if kind == Kind.RUNNER_READY:
+            return self._judge_ready(number)
+        if kind == Kind.INPUT_REQUEST:
+            return self._judge_question(cell)
+        return PASS
+
+    def _judge_reply(self, number: int) -> int:
+        if self._current is not None and number == self._current.number:
+            return LAST
+        if number not in self._outstanding:
+            return DROP
+        self._outstanding.remove(number)
+        return PASS
+
+    def _judge_stream(self, cell: Cell, length: int) -> int:
+        if not length:
+            return DROP  # it would cost the budget nothing
+        if cell.budget.limit_bytes:
+            return TAKE
+        cell.budget.written_bytes += length
+        return PASS
+
+    def _judge_rich(self, cell: Cell, kind: int, length: int) -> int:
+        if kind == Kind.ERROR and cell is self._current:
+            self._is_failed = True
+        if cell.count(kind) > self._limits["displays"]:
+            return DROP if cell.is_dropping_displays else TAKE
+        return PASS if length <= self._display_bytes else TAKE
+
+    def _judge_ready(self, number: int) -> int:
+        if self.is_ready or number:
+            return DROP
+        self.is_ready = True
+        # Not before: until the exec is through, the runner's part of /proc is root's, because
+        # a fork of this process is as non-dumpable as this one.
+        self._meter = Meter(self._runner.pid)
+        raise_oom_score(self._runner.pid)
+        return PASS
+
+    def _judge_question(self, cell: Cell) -> int:
+        if cell is not self._current or self._is_asking:
+            return DROP
+        self._is_asking = True
+        return PASS
+
+    def _take(self, kind: int, number: int, content: bytes) -> None:
+        if kind == Kind.REPLY:
+            assert self._current is not None
+            self._ending = self._end(self._current, self._read_outcome(content))
+            return
+        cell = self._cells.find(number)
+        assert cell is not None
+        if kind in (Kind.STDOUT, Kind.STDERR):
+            self._emit(cell, number, kind, content)
+        elif len(content) > self._display_bytes:
+            limit = {"size": len(content), "limit_bytes": self._display_bytes}
+            self._notice(number, "display_too_large", limit)
+        else:
+            cell.is_dropping_displays = True
+            self._notice(number, "displays_dropped", {"limit": self._limits["displays"]})
+
+    def _read_outcome(self, content: bytes) -> str:
+        """The status in an EXECUTE's reply; an unreadable one fails if an error was shown."""
+        status = None
+        if len(content) <= _REPLY_BYTES:
+            with suppress(FramingError):
+                status = Frame(Kind.REPLY, 0, content, b"").read_meta().get("status")
+        if status in ("ok", "error"):
+            return str(status)
+        return "error" if self._is_failed else "ok"
+
+    # -- output
+
+    def _emit_from_pipe(self, cell: Cell, kind: int, data: bytes) -> None:
+        if not cell.number:
+            self._chatter = (self._chatter + data)[-_CHATTER_BYTES:]
+            return
+        self._emit(cell, cell.number, kind, data)
+
+    def _emit(self, cell: Cell, number: int, kind: int, data: bytes) -> None:
+        budget = cell.budget
+        if budget.admits(len(data)):
+            budget.show(data)
+            self._outbox.put_data(kind, number, data)
+            return
+        was_truncated = budget.is_truncated
+        shown = budget.cut(data)
+        if shown:
+            self._outbox.put_data(kind, number, shown)
+        if not was_truncated:
+            info = {"file": budget.file_name, "limit_bytes": budget.limit_bytes}
+            self._notice(number, "output_truncated", info)
+
+    def _notice(self, number: int, code: str, info: Dict[str, Any]) -> None:
+        self._outbox.put_frame(Kind.OUTPUT_NOTICE, number, {"code": code, **info})
+
+    # -- the end of a cell
+
+    def _end(
+        self, cell: Cell, outcome: str, used: Optional[Dict[str, Any]] = None
+    ) -> Iterator[None]:
+        """All that follows an EXECUTE's reply, in steps: wait between them for the host."""
+        receipt: Dict[str, Any] = {"wall_s": time.monotonic() - cell.started_s}
+        receipt.update(used or self._measure(cell))
+        self._is_asking = False
+        self.streams.drain(cell)
+        yield from self._put_tail(cell)
+        receipt["files"] = 0
+        if not cell.is_silent:
+            for _ in self._put_files(cell):
+                receipt["files"] += 1
+                yield
+        receipt["output_bytes"] = cell.budget.written_bytes
+        self._put_end(cell.number, outcome, receipt)
+        self.streams.retire(cell)
+        self._current = None
+
+    def _measure(self, cell: Cell) -> Dict[str, Any]:
+        if self._meter is None:
+            return {}
+        return {
+            "cpu_s": max(self._meter.cpu_s() - cell.cpu_s, 0.0),
+            "peak_memory_bytes": self._meter.peak_bytes(),
+        }
+
+    def _put_tail(self, cell: Cell) -> Iterator[None]:
+        omitted, tail = cell.budget.finish()
+        if not cell.budget.is_truncated:
+            return
+        info = {"omitted_bytes": omitted, "file": cell.budget.file_name}
+        self._notice(cell.number, "output_tail", info)
+        for start in range(0, len(tail), _PIECE_BYTES):
+            self._outbox.put_data(Kind.STDOUT, cell.number, tail[start : start + _PIECE_BYTES])
+            yield
+
+    def _put_files(self, cell: Cell) -> Iterator[None]:
+        changed, is_complete = self._workspace.changes(cell.started_ns)
+        changed = [entry for entry in changed if entry.name != cell.budget.file_name]
+        shown = changed[: self._limits["artifacts"]]
+        for entry in shown:
+            file = self._workspace.collect(entry, self._limits["artifact_bytes"])
+            meta = {"name": file.name, "size": file.size, "whole": file.is_whole}
+            self._outbox.put_frame(Kind.FILE_GENERATED, cell.number, meta, file.content)
+            yield
+        count = len(changed) - len(shown)
+        if count or not is_complete:
+            info = {"count": count, "is_complete": is_complete}
+            self._notice(cell.number, "files_omitted", info)
+
+    def _put_end(self, number: int, outcome: str, receipt: Dict[str, Any]) -> None:
+        whole: Dict[str, Any] = {
+            "wall_s": 0.0,
+            "cpu_s": 0.0,
+            "peak_memory_bytes": 0,
+            "output_bytes": 0,
+            "files": 0,
+        }
+        whole.update(receipt)
+        meta = {"outcome": outcome, "receipt": whole}
+        self._outbox.put_frame(Kind.CELL_ENDED, number, meta)
+
+
+def _encode(frame: Frame) -> bytes:
+    meta, data = frame.meta, frame.data
+    header = HEADER.pack(len(meta) + len(data), frame.kind, frame.cell, len(meta))
+    return header + meta + data

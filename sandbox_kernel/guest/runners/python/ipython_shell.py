@@ -1,0 +1,446 @@
+"""Cells run by IPython, which also gives magics, completion, inspection and rich reprs.
+
+IPython is told to leave out what a sandbox has no use for: a profile folder, a history
+data base (the host keeps the history), start-up files, payloads but the pager's.
+"""
+
+import builtins
+import os
+import sys
+import warnings
+from typing import Any, Coroutine, Dict, List, Optional
+
+from IPython.core import page, release
+from IPython.core.async_helpers import _asyncio_runner
+from IPython.core.autocall import ExitAutocall
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import DisplayPublisher
+from IPython.core.error import StdinNotImplementedError
+from IPython.core.history import HistoryManager
+from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
+from traitlets import Any as AnyTrait
+from traitlets import Bool, Type, default
+
+from .base_shell import Execution, Json, Output, Shell, Tools
+from .ipython_kernel import KernelFace
+from .shell_commands import run_command
+
+_CODE_WITH_AWAIT = ("await", "async ")
+
+
+class SandboxDisplayHook(DisplayHook):  # type: ignore[misc]
+    """Shows the value of a cell's last expression as a RESULT frame."""
+
+    output: Any = None
+    _bundle: Optional[Json] = None
+    _metadata: Any = None
+
+    def write_output_prompt(self) -> None:
+        """The host writes `Out[n]`."""
+
+    def write_format_data(self, format_dict: Json, md_dict: Any = None) -> None:
+        """Keep what is to be shown until `finish_displayhook`."""
+        self._bundle, self._metadata = format_dict, md_dict
+
+    def update_user_ns(self, result: Any) -> None:
+        """`_` and `Out`, but not for a cell that has no number: it would take another's."""
+        if self.shell.is_stored:
+            super().update_user_ns(result)
+
+    def finish_displayhook(self) -> None:
+        """Show it."""
+        bundle, self._bundle = self._bundle, None
+        if bundle and self.output is not None:
+            self.output.result(bundle, self._metadata or {})
+        self._is_active = False
+
+
+class SandboxDisplayPublisher(DisplayPublisher):  # type: ignore[misc]
+    """Shows what `display()` is given as DISPLAY frames."""
+
+    output: Any = None
+
+    def publish(
+        self,
+        data: Json,
+        metadata: Optional[Json] = None,
+        source: Any = None,
+        *,
+        transient: Optional[Json] = None,
+        update: bool = False,
+        **_more: Any,
+    ) -> None:
+        """Called by IPython for every rich output."""
+        self._validate_data(data, metadata)
+        if self.output is not None:
+            self.output.show(data, metadata or {}, transient or {}, update)
+
+    def clear_output(self, wait: bool = False) -> None:
+        """Called by `IPython.display.clear_output`."""
+        if self.output is not None:
+            self.output.clear(wait)
+
+
+class Exiter(ExitAutocall):  # type: ignore[misc]
+    """`exit` and `quit`: they end the cell as `sys.exit` does; the runner lives on."""
+
+    def __call__(self, code: Any = None, **_options: Any) -> None:
+        """Raise SystemExit."""
+        raise SystemExit(code)
+
+
+class SandboxInteractiveShell(InteractiveShell):  # type: ignore[misc]
+    """IPython's shell, with its outputs as frames."""
+
+    displayhook_class = Type(SandboxDisplayHook)
+    display_pub_class = Type(SandboxDisplayPublisher)
+    autoindent = Bool(False)
+    exiter = AnyTrait()
+    # Widget libraries look here for the kernel that a notebook has.
+    kernel = AnyTrait(None)
+    output: Any = None
+    loop: Any = None
+    tools: Any = None
+    failure: Optional[Json] = None
+    is_stored = True
+    # `db` is made when it is first used, with the profile folder that it needs.
+    _has_lazy_db = isinstance(getattr(InteractiveShell, "db", None), property)
+
+    @default("exiter")
+    def _default_exiter(self) -> Exiter:
+        return Exiter(self)
+
+    def init_ipython_dir(self, ipython_dir: Any) -> None:
+        """Not before it is needed: see `db`."""
+        if not self._has_lazy_db:
+            super().init_ipython_dir(ipython_dir)
+
+    def init_profile_dir(self, profile_dir: Any) -> None:
+        """Not before it is needed: see `db`."""
+        if not self._has_lazy_db:
+            super().init_profile_dir(profile_dir)
+
+    @property
+    def db(self) -> Any:
+        """What `%store` and `%bookmark` keep."""
+        if self._has_lazy_db and self.profile_dir is None:
+            super().init_ipython_dir(None)
+            super().init_profile_dir(None)
+        return super().db if self._has_lazy_db else self.__dict__["db"]
+
+    @db.setter
+    def db(self, value: Any) -> None:
+        if self._has_lazy_db:
+            InteractiveShell.db.fset(self, value)
+        else:
+            self.__dict__["db"] = value
+
+    def init_history(self) -> None:
+        """`In`, `Out`, `_i` and `%history`, in memory."""
+        self.history_manager = HistoryManager(
+            shell=self, parent=self, enabled=False, hist_file=":memory:"
+        )
+        self.configurables.append(self.history_manager)
+
+    def init_virtualenv(self) -> None:
+        """The interpreter was chosen by the kernelspec; nothing is added to it."""
+
+    def init_environment(self) -> None:
+        """Colours where programs have them, and no pagers: as ipykernel does."""
+        os.environ.update(
+            TERM="xterm-color",
+            CLICOLOR="1",
+            FORCE_COLOR="1",
+            CLICOLOR_FORCE="1",
+            PAGER="cat",
+            GIT_PAGER="cat",
+        )
+        os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+
+    def init_hooks(self) -> None:
+        """`name?` goes to the reply as a page."""
+        super().init_hooks()
+        self.set_hook("show_in_pager", _page_to_payload, 99)
+
+    def init_magics(self) -> None:
+        """`%store` is there as in a notebook, imported when it is used."""
+        super().init_magics()
+        if hasattr(self.magics_manager, "register_lazy"):
+            self.magics_manager.register_lazy("store", "IPython.extensions.storemagic")
+
+    def _showtraceback(self, etype: Any, evalue: Any, stb: Any) -> None:
+        self.failure = self.output.error(etype.__name__, _describe(evalue), list(stb))
+
+    def showtraceback(self, exc_tuple: Any = None, *args: Any, **options: Any) -> None:
+        """IPython's, for what was cancelled by SIGINT and for groups of exceptions, too."""
+        try:
+            kind, value, traceback = self._get_exc_info(exc_tuple)
+        except ValueError:
+            kind, value, traceback = None, None, None
+        if self.loop is not None and self.loop.was_cancelled and kind is not None:
+            if kind.__name__ == "CancelledError":
+                interrupt = KeyboardInterrupt()
+                super().showtraceback((KeyboardInterrupt, interrupt, traceback), *args, **options)
+                return
+        if _has_group(value):
+            # IPython prints these to stderr, where no client finds an error.
+            self._showtraceback(kind, value, _format_group(kind, value, traceback))
+            return
+        super().showtraceback(exc_tuple, *args, **options)
+
+    def enable_gui(self, gui: Any = None) -> None:
+        """There is no screen in a sandbox."""
+        if gui not in (None, "inline", "none", "agg"):
+            from IPython.core.error import UsageError
+
+            raise UsageError(
+                "There is no display in the sandbox for %r. Use %%matplotlib inline." % gui
+            )
+
+    def ask_exit(self) -> None:
+        """Called by old extensions: as `exit`."""
+        raise SystemExit
+
+    def set_next_input(self, s: str, replace: bool = False) -> None:
+        """Cells are the user's: code in the sandbox puts nothing into them."""
+        sys.stderr.write("The sandbox doesn't write into cells. The text was:\n%s\n" % s)
+
+    def system(self, cmd: str) -> None:
+        """`!cmd`: its output comes as it is written."""
+        self.user_ns["_exit_code"] = code = run_command(
+            self.var_expand(cmd, depth=1), self.tools.sink
+        )
+        if code and getattr(self, "system_raise_on_error", False):
+            from subprocess import CalledProcessError
+
+            raise CalledProcessError(code, cmd)
+
+    system_piped = system_raw = system
+
+    def get_parent(self) -> Json:
+        """The request being answered, as ipywidgets' Output wants to know it."""
+        return self.kernel.get_parent() if self.kernel is not None else {}
+
+    def set_parent(self, _parent: Json) -> None:
+        """Called by ipywidgets with what `get_parent` gave."""
+
+
+InteractiveShellABC.register(SandboxInteractiveShell)
+
+
+def _page_to_payload(
+    shell: Any, text: Any, start: int = 0, *_args: Any, **_options: Any
+) -> None:
+    data = text if isinstance(text, dict) else {"text/plain": text}
+    payload = {"source": "page", "data": data, "start": max(0, start)}
+    shell.payload_manager.write_payload(payload)
+
+
+def _describe(value: Any) -> str:
+    try:
+        return str(value)
+    except Exception:
+        return "<%s whose text could not be made>" % type(value).__name__
+
+
+def _has_group(value: Any) -> bool:
+    group = getattr(builtins, "BaseExceptionGroup", None)
+    seen = 0
+    while group is not None and value is not None and seen < 100:
+        if isinstance(value, group):
+            return True
+        value, seen = value.__context__, seen + 1
+    return False
+
+
+def _format_group(kind: Any, value: Any, traceback: Any) -> List[str]:
+    import traceback as formatter
+
+    while traceback is not None and "IPython" in traceback.tb_frame.f_code.co_filename:
+        traceback = traceback.tb_next
+    lines = formatter.format_exception(kind, value, traceback)
+    return "".join(lines).rstrip("\n").split("\n")
+
+
+class IPythonShell(Shell):
+    """The shell that the server talks to."""
+
+    def __init__(self, tools: Tools) -> None:
+        output = Output(tools)
+        shell: Any = SandboxInteractiveShell.instance()
+        self._shell = shell
+        shell.output = shell.displayhook.output = shell.display_pub.output = output
+        shell.loop, shell.tools = tools.loop, tools
+        shell.kernel = KernelFace(shell, tools)
+        self._loop = tools.loop
+        self._execution: Optional[Execution] = None
+        self._result: Any = None
+        tools.input.refusal = StdinNotImplementedError
+        shell.raw_input_original = tools.input.input
+        # True of a terminal only; `exit` there ends the program.
+        warnings.filterwarnings("ignore", message="To exit: use 'exit', 'quit', or Ctrl-D.")
+
+    def info(self) -> Json:
+        """What RUNNER_READY says."""
+        python = sys.version.replace("\n", "")
+        banner = "Python %s\nIPython %s -- An enhanced Interactive Python. Type '?' for help."
+        return {
+            "implementation": "ipython",
+            "language": "python",
+            "version": sys.version.split()[0],
+            "ipython": release.version,
+            "banner": banner % (python, release.version),
+        }
+
+    def start(self, execution: Execution) -> Optional["Coroutine[Any, Any, Any]"]:
+        """Run the cell; return a coroutine instead if it awaits something."""
+        shell = self._shell
+        self._begin(execution)
+        error = None
+        try:
+            transformed = shell.transform_cell(execution.code)
+        except Exception:
+            transformed, error = execution.code, sys.exc_info()
+        options = {
+            "store_history": execution.is_stored,
+            "silent": execution.is_silent,
+            "transformed_cell": transformed,
+            "preprocessing_exc_tuple": error,
+        }
+        coroutine = self._run(execution, options)
+        if self._needs_loop(execution.code, transformed, error):
+            if shell.loop_runner is _asyncio_runner:
+                return coroutine
+            shell.loop_runner(coroutine)  # another library's, chosen by %autoawait
+            return None
+        _drive(coroutine)
+        return None
+
+    def _begin(self, execution: Execution) -> None:
+        shell = self._shell
+        self._execution, self._result = execution, None
+        shell.kernel.request_id = execution.request_id
+        shell.failure, shell.is_stored = None, execution.is_stored
+        if execution.count > 0:
+            shell.execution_count = execution.count
+        history = shell.history_manager
+        if execution.is_stored:
+            # A fresh runner may go on where another one stopped: `In[n]` is cell n all the same.
+            for inputs in (history.input_hist_parsed, history.input_hist_raw):
+                inputs.extend([""] * (shell.execution_count - len(inputs)))
+
+    def _needs_loop(self, code: str, transformed: str, error: Any) -> bool:
+        # IPython compiles the cell to find out; most cells cannot need one.
+        if not any(word in transformed for word in _CODE_WITH_AWAIT):
+            return False
+        return bool(
+            self._shell.should_run_async(
+                code, transformed_cell=transformed, preprocessing_exc_tuple=error
+            )
+        )
+
+    async def _run(self, execution: Execution, options: Dict[str, Any]) -> None:
+        events = self._shell.events
+        try:
+            self._result = await self._shell.run_cell_async(execution.code, **options)
+        finally:
+            events.trigger("post_execute")
+            if not execution.is_silent:
+                events.trigger("post_run_cell", self._result)
+
+    def finish(self) -> Json:
+        """The reply to the cell that ran last."""
+        shell, execution, result = self._shell, self._execution, self._result
+        failure = shell.failure
+        error = None
+        if result is not None:
+            error = result.error_before_exec or result.error_in_exec
+        if error is None and failure is None:
+            expressions = execution.expressions if execution else {}
+            reply: Json = {"status": "ok", "user_expressions": shell.user_expressions(expressions)}
+        else:
+            reply = {"status": "error", "user_expressions": {}}
+            reply.update(failure or _failure_of(error))
+        return self._with_payload(reply)
+
+    def interrupted(self, error: BaseException) -> Json:
+        """`error` came where IPython doesn't catch: between the steps of a cell."""
+        shell = self._shell
+        if type(error).__name__ == "CancelledError" and self._loop.was_cancelled:
+            error = KeyboardInterrupt()
+        if shell.failure is None:
+            shell.showtraceback((type(error), error, None))
+        reply = {"status": "error", "user_expressions": {}}
+        reply.update(shell.failure or _failure_of(error))
+        return self._with_payload(reply)
+
+    def _with_payload(self, reply: Json) -> Json:
+        manager = self._shell.payload_manager
+        pages = [item for item in manager.read_payload() if item.get("source") == "page"]
+        manager.clear_payload()
+        if pages:
+            reply["payload"] = pages
+        return reply
+
+    def complete(self, code: str, cursor: int) -> Json:
+        """As ipykernel's, jedi's types included."""
+        from IPython.core.completer import provisionalcompleter, rectify_completions
+
+        with provisionalcompleter():
+            raw = self._shell.Completer.completions(code, cursor)
+            found = list(rectify_completions(code, raw))
+        types = [
+            {
+                "start": item.start,
+                "end": item.end,
+                "text": item.text,
+                "type": item.type,
+                "signature": item.signature,
+            }
+            for item in found
+        ]
+        return {
+            "status": "ok",
+            "matches": [item.text for item in found],
+            "cursor_start": found[0].start if found else cursor,
+            "cursor_end": found[0].end if found else cursor,
+            "metadata": {"_jupyter_types_experimental": types},
+        }
+
+    def inspect(self, code: str, cursor: int, detail: int) -> Json:
+        """As ipykernel's."""
+        from IPython.utils.tokenutil import token_at_cursor
+
+        reply: Json = {"status": "ok", "found": False, "data": {}, "metadata": {}}
+        try:
+            name = token_at_cursor(code, cursor)
+            data = self._shell.object_inspect_mime(name, detail_level=detail)
+        except KeyError:
+            return reply
+        data = dict(data)
+        if not getattr(self._shell, "enable_html_pager", False):
+            data.pop("text/html", None)
+        reply.update(found=True, data=data)
+        return reply
+
+    def is_complete(self, code: str) -> Json:
+        """As ipykernel's."""
+        status, indent = self._shell.input_transformer_manager.check_complete(code)
+        reply: Json = {"status": status}
+        if status == "incomplete":
+            reply["indent"] = " " * (indent or 0)
+        return reply
+
+
+def _drive(coroutine: "Coroutine[Any, Any, None]") -> None:
+    """Run a coroutine that waits for nothing."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    coroutine.close()
+    raise RuntimeError("The cell awaits something that only an event loop can give.")
+
+
+def _failure_of(error: Any) -> Json:
+    return {"ename": type(error).__name__, "evalue": _describe(error), "traceback": []}

@@ -1,0 +1,128 @@
+"""input(), getpass and sys.stdin: a request to the host, and a blocking wait for its answer.
+
+The answers come on a socket of their own, so that whoever waits here need not look at
+the requests that queue up behind the cell.
+"""
+
+import io
+import select
+import socket
+import threading
+from typing import Any, Callable, Optional
+
+from ...framing import Decoder, Kind
+from .cells import Cells
+from .channel import Channel
+from .interrupts import Interrupts
+from .streams import Sink
+
+_NOT_ALLOWED = "raw_input was called, but this frontend does not support input requests."
+
+
+class Input:
+    """Asks the user. One question at a time."""
+
+    def __init__(
+        self, descriptor: int, channel: Channel, sink: Sink, cells: Cells, interrupts: Interrupts
+    ) -> None:
+        self.is_allowed = False
+        # IPython has an exception of its own for this, which is a NotImplementedError.
+        self.refusal: Callable[[str], BaseException] = NotImplementedError
+        self.descriptor = descriptor
+        self._socket = socket.socket(fileno=descriptor)
+        self._socket.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
+        self._decoder = Decoder({Kind.INPUT_REPLY})
+        self._channel, self._sink = channel, sink
+        self._cells, self._interrupts = cells, interrupts
+        self._lock = threading.Lock()
+
+    def ask(self, prompt: str, is_password: bool = False) -> str:
+        """Show `prompt`, wait for a line, return it without its end.
+
+        Raises:
+            EOFError: nobody will ever answer.
+        """
+        if not self.is_allowed or not self._channel.is_ours:
+            raise self.refusal(_NOT_ALLOWED)
+        with self._lock:
+            cell = self._cells.current()
+            while self._read(cell) is not None:
+                pass  # answers to a question that was interrupted
+            self._sink.flush()
+            meta = {"prompt": prompt, "password": is_password}
+            self._channel.send(Kind.INPUT_REQUEST, cell, meta)
+            while True:
+                self._poll.poll()
+                answer = self._read(cell)
+                if answer is not None:
+                    return answer
+
+    def _read(self, cell: int) -> Optional[str]:
+        """The answer for `cell` if it is there; drops answers for others."""
+        with self._interrupts:
+            try:
+                chunk = self._socket.recv(65536)
+            except BlockingIOError:
+                return None
+            except OSError:
+                chunk = b""
+            if not chunk:
+                raise EOFError("The sandbox's input was closed.")
+            for frame in self._decoder.feed(chunk):
+                if frame.cell == cell:
+                    return frame.data.decode("utf-8", "replace")
+        return None
+
+    def input(self, prompt: object = "", /) -> str:
+        """What `builtins.input` is."""
+        return self.ask(str(prompt))
+
+    def getpass(self, prompt: str = "Password: ", stream: Any = None, **_options: Any) -> str:
+        """What `getpass.getpass` is."""
+        return self.ask(prompt, is_password=True)
+
+    def patch_getpass(self) -> None:
+        """Make getpass ask the host, not a terminal."""
+        import getpass
+
+        getpass.getpass = self.getpass  # type: ignore[assignment]
+
+
+class Stdin(io.TextIOBase):
+    """What user code finds as sys.stdin: each line is asked of the user."""
+
+    encoding = "utf-8"
+    errors = "strict"
+    mode = "r"
+    name = "<stdin>"
+
+    def __init__(self, source: Input) -> None:
+        self._source = source
+
+    def readline(self, _size: Optional[int] = -1) -> str:  # type: ignore[override]
+        """Ask for one line."""
+        return self._source.ask("") + "\n"
+
+    def read(self, _size: Optional[int] = -1) -> str:
+        """Ask for one line: a notebook has no end of input."""
+        return self.readline()
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def isatty(self) -> bool:
+        """Never."""
+        return False
+
+    def fileno(self) -> int:
+        """The descriptor that subprocesses inherit: /dev/null."""
+        return 0
+
+    def close(self) -> None:
+        """Ignored: the next cell may want to ask."""
+
+    def __del__(self) -> None:
+        """Nothing: `io.IOBase` would close."""

@@ -1,0 +1,175 @@
+"""What a sandbox uses: CPU and peak of the runner, memory of all, processes, files.
+
+Rule 1: all of it is cheap enough for every cell: files of /proc stay open and are read
+again, and what costs more is asked only when the cheap answer leaves a doubt.
+Rule 2: these are the guest's own numbers. They end runners and fill receipts; the
+boundary's limits do not depend on them where a cgroup holds.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import List, NamedTuple, Optional
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_RESET_PEAK = b"5"  # proc(5), clear_refs
+
+
+class Meter:
+    """Reads one process again and again."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._fds = {name: _open_proc(pid, name) for name in ("stat", "status")}
+        self._fds["children"] = _open_proc(pid, "task/%d/children" % pid)
+        self._fds["clear_refs"] = _open_proc(pid, "clear_refs", os.O_WRONLY)
+
+    def cpu_s(self) -> float:
+        """CPU time of the process, its children that ended, and those that still run."""
+        total = _cpu_ticks(self._read("stat"))
+        for child in self._read("children").split()[:64]:
+            total += _cpu_ticks(read_proc(int(child), "stat"))
+        return total / _TICKS
+
+    def reset_peak(self) -> None:
+        with suppress(OSError):  # not every kernel has it: the peak is then the runner's ever
+            os.write(self._fds["clear_refs"], _RESET_PEAK)
+
+    def peak_bytes(self) -> int:
+        return _field_bytes(self._read("status"), b"VmHWM:")
+
+    def close(self) -> None:
+        for fd in self._fds.values():
+            if fd >= 0:
+                os.close(fd)
+        self._fds = dict.fromkeys(self._fds, -1)
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return os.pread(self._fds[name], 65536, 0)
+        except OSError:  # ended, or never there
+            return b""
+
+
+class Excess(NamedTuple):
+    """More memory than allowed: who to kill, and the numbers for the reader."""
+
+    pid: int
+    process_bytes: int
+    file_bytes: int
+
+
+class MemoryWatch:
+    """Finds a sandbox that uses more memory than it may, where no cgroup does that.
+
+    Not seen: shared memory that is mapped nowhere (a memfd after munmap).
+    """
+
+    def __init__(self, limit_bytes: int, workspace: int, scratch_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._workspace = workspace
+        self._scratch_bytes = scratch_bytes
+
+    def check(self, pids: List[int]) -> Optional[Excess]:
+        """Three looks, each dearer and truer: resident; without shared files; proportional."""
+        files = self._file_bytes()
+        if sum(map(_resident_bytes, pids)) + files <= self._limit:
+            return None
+        own = {pid: _own_bytes(pid) for pid in pids}
+        if sum(own.values()) + files <= self._limit:
+            return None
+        # Forked processes share pages; each has them among its own until it writes.
+        own = {pid: _proportional_bytes(pid, own[pid]) for pid in pids}
+        total = sum(own.values())
+        # Where the files are the culprit, killing a small runner frees nothing.
+        if total + files <= self._limit or total < self._limit // 4:
+            return None
+        return Excess(max(own, key=lambda pid: own[pid]), total, files)
+
+    def _file_bytes(self) -> int:
+        """What lies in the scratch file system: memory, when it is the one with our cap."""
+        total, used, _ = file_system_use(self._workspace)
+        return used if total <= self._scratch_bytes + _PAGE_BYTES else 0
+
+
+def file_system_use(fd: int) -> "tuple[int, int, int]":
+    """(size in bytes, bytes used, inodes used) of the file system behind `fd`."""
+    status = os.statvfs(fd)
+    used = (status.f_blocks - status.f_bfree) * status.f_frsize
+    return status.f_blocks * status.f_frsize, used, status.f_files - status.f_ffree
+
+
+def sandbox_pids(is_init: bool, session: int) -> List[int]:
+    """All processes but this one; outside of a PID namespace those of the runner's session."""
+    try:
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return []
+    if is_init:
+        return [pid for pid in pids if pid != 1]
+    return [pid for pid in pids if _session(pid) == session]
+
+
+def memory_bytes(pids: List[int]) -> int:
+    return sum(map(_own_bytes, pids))
+
+
+def read_proc(pid: int, name: str) -> bytes:
+    fd = _open_proc(pid, name)
+    if fd < 0:
+        return b""
+    try:
+        return os.read(fd, 65536)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+def _open_proc(pid: int, name: str, flags: int = os.O_RDONLY) -> int:
+    try:
+        return os.open("/proc/%d/%s" % (pid, name), flags | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+def _stat_fields(content: bytes) -> List[bytes]:
+    """The fields after the command's name, which may hold anything, brackets too."""
+    return content[content.rfind(b")") + 1 :].split()
+
+
+def _cpu_ticks(content: bytes) -> int:
+    fields = _stat_fields(content)  # from the third of proc(5) on
+    return sum(map(int, fields[11:15]))
+
+
+def _session(pid: int) -> int:
+    fields = _stat_fields(read_proc(pid, "stat"))
+    return int(fields[3]) if len(fields) > 3 else -1
+
+
+def _resident_bytes(pid: int) -> int:
+    fields = read_proc(pid, "statm").split()
+    return int(fields[1]) * _PAGE_BYTES if len(fields) > 1 else 0
+
+
+def _own_bytes(pid: int) -> int:
+    status = read_proc(pid, "status")
+    return _field_bytes(status, b"RssAnon:") + _field_bytes(status, b"RssShmem:")
+
+
+def _proportional_bytes(pid: int, otherwise: int) -> int:
+    rollup = read_proc(pid, "smaps_rollup")
+    if b"Pss_Anon:" not in rollup:  # an old kernel, or a process that hides
+        return otherwise
+    return _field_bytes(rollup, b"Pss_Anon:") + _field_bytes(rollup, b"Pss_Shmem:")
+
+
+def _field_bytes(content: bytes, name: bytes) -> int:
+    start = content.find(b"\n" + name)
+    if start < 0:
+        return 0
+    value = content[start + 1 + len(name) :].split(b"kB", 1)[0].strip()
+    return int(value) * 1024 if value.isdigit() else 0
