@@ -129,7 +129,7 @@ def hint(name: str, value: str, limits: Limits) -> str:
 
 # What the kernel of the guest says when a limit is met, in the words of CPython.
 _HINTS: tuple[tuple[str, str], ...] = (
-    (r"^(?:\w*\.)?_?(?:Array)?MemoryError", "The sandbox may use {memory} (memory). " + KEPT),
+    (r"^[\w.]*MemoryError\b", "The sandbox may use {memory} (memory). " + KEPT),
     (
         r"\[Errno 28\]|No space left on device",
         "The sandbox may store {workspace} in {inodes} files (workspace). " + KEPT,

@@ -1,0 +1,62 @@
+"""Fixtures of all tests, and the order in which folders run.
+
+The unit lane is quick and comes first; what starts kernels, clients and browsers
+follows, so that a broken function is reported before the slow lanes begin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.support.kernels import Kernel
+
+HERE = Path(__file__).parent
+# Anything not listed is a unit test and runs first.
+LATE_FOLDERS = ["conformance", "clients", "escape", "benchmarks", "browser"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_lane)
+
+
+def _lane(item: pytest.Item) -> int:
+    folders = item.path.relative_to(HERE).parts if item.path.is_relative_to(HERE) else ()
+    return 1 + LATE_FOLDERS.index(folders[0]) if folders and folders[0] in LATE_FOLDERS else 0
+
+
+@pytest.fixture(scope="session")
+def kernel_name() -> str:
+    """The kernelspec under test."""
+    from tests.support.kernels import KERNEL_NAME
+
+    return KERNEL_NAME
+
+
+@pytest.fixture(scope="module")
+def shared_kernel(kernel_name: str) -> Iterator[Kernel]:
+    """A kernel for the module's tests that leave it as they found it."""
+    from tests.support.kernels import running_kernel
+
+    with running_kernel(kernel_name) as kernel:
+        yield kernel
+
+
+@pytest.fixture
+def start_kernel() -> Iterator[Callable[..., Kernel]]:
+    """Start kernels for one test: `start_kernel(name, env=…, transport=…)`."""
+    from tests.support.kernels import running_kernel
+
+    with ExitStack() as stack:
+        yield lambda *args, **options: stack.enter_context(running_kernel(*args, **options))
+
+
+@pytest.fixture
+def kernel(start_kernel: Callable[..., Kernel]) -> Kernel:
+    """A fresh kernel that the test may break."""
+    return start_kernel()
