@@ -1,0 +1,15 @@
+"""The Jupyter adapter: our own protocol server, on pyzmq and asyncio.
+
+    __main__     what a kernelspec starts: argv, settings, sandbox, server
+    argv         the command line          connection   the connection file
+    wire         message <-> parts, signed (pure)       sockets  the five sockets
+    server       who gets which request, in which order; always a reply
+    execution    execute requests          answers      contents of replies (pure)
+    iopub        events -> broadcasts      stdin        input() -> the client that asked
+    magics       `%sandbox` lines          exchange     files between host and sandbox
+    history · comms · usage · watch · log
+
+Rule 1: the host alone speaks Jupyter. No port, key or connection file goes inside.
+Rule 2: what a guest answers is shaped by `answers` before a client sees it.
+Rule 3: importing this package imports nothing else of it: start-up time is a feature.
+"""

@@ -1,0 +1,136 @@
+"""What a kernelspec starts: `python -m sandbox_kernel.kernel -f CONNECTION_FILE [--setting …]`.
+
+Rule 1: the sandbox is launched before zmq and asyncio are imported, so that host and
+        guest start side by side. What stands above that line is light.
+Rule 2: wrong settings start no sandbox; the kernel comes up all the same, and says what
+        is wrong where the reader is: in the notebook.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from sandbox_kernel.errors import ConnectionFileError, SandboxKernelError, SettingsError
+from sandbox_kernel.kernel import argv, connection
+from sandbox_kernel.kernel.log import log
+
+if TYPE_CHECKING:
+    from sandbox_kernel.backends.base import Backend, Sandbox, SandboxSpec
+    from sandbox_kernel.kernel.server import Server
+    from sandbox_kernel.settings import Settings
+
+
+def main() -> int:
+    """Run the kernel; returns the exit code."""
+    # A function, not SIG_IGN: children inherit that, and no cell would see KeyboardInterrupt.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    arguments = argv.parse(sys.argv[1:])
+    try:
+        where = connection.read(arguments.connection_file)
+    except ConnectionFileError as error:
+        log(str(error))
+        return 1
+    prepared = _prepare(arguments)
+    if prepared.failure is not None:
+        log(str(prepared.failure))
+
+    from sandbox_kernel.kernel.server import serve  # zmq and asyncio come in here
+
+    try:
+        return serve(lambda: _server(where, prepared))
+    finally:
+        if prepared.sandbox is not None:
+            prepared.sandbox.kill()  # when the ports were taken, nobody else does
+
+
+class _Prepared:
+    """What is there when the server is made."""
+
+    settings: Settings | None = None
+    backend: Backend | None = None
+    spec: SandboxSpec | None = None
+    sandbox: Sandbox | None = None
+    failure: SandboxKernelError | None = None
+
+
+def _prepare(arguments: argv.Arguments) -> _Prepared:
+    """Settings, and a sandbox on its way up; or why there is none."""
+    prepared = _Prepared()
+    try:
+        prepared.settings = _settings(arguments)
+        _launch(prepared, prepared.settings)
+    except SettingsError as error:
+        prepared.failure = error
+    return prepared
+
+
+def _settings(arguments: argv.Arguments) -> Settings:
+    from sandbox_kernel.settings import Settings
+
+    if arguments.missing:
+        raise SettingsError(
+            f"The option --{arguments.missing} has no value. Write --{arguments.missing}=VALUE "
+            "in the kernelspec."
+        )
+    return Settings.load(arguments.options)
+
+
+def _launch(prepared: _Prepared, settings: Settings) -> None:
+    from sandbox_kernel import backends
+    from sandbox_kernel.backends.base import SandboxSpec
+    from sandbox_kernel.errors import BackendUnavailable
+    from sandbox_kernel.provision import provision
+
+    prepared.spec = SandboxSpec(
+        language=settings.language,
+        limits=settings.limits,
+        network=settings.network,
+        python=settings.python,
+        image=settings.image,
+        environment=settings.environment,
+    )
+    prepared.backend = backends.get(settings.backend)
+    try:
+        prepared.sandbox = provision(prepared.backend, prepared.spec)
+    except BackendUnavailable as error:
+        # Not the end: the session tries again with every cell, and every cell says this.
+        log(str(error))
+
+
+def _server(where: connection.Connection, prepared: _Prepared) -> Server:
+    from sandbox_kernel import languages
+    from sandbox_kernel.kernel.requests import Inside
+    from sandbox_kernel.kernel.server import Server
+
+    settings = prepared.settings
+    if settings is None or prepared.backend is None or prepared.spec is None:
+        return Server(where, Inside(None, prepared.failure, languages.PYTHON, "", _nothing))
+    from sandbox_kernel.outputs import OutputPolicy
+    from sandbox_kernel.session import Session
+
+    hears: list[Server] = []
+    session = Session(
+        prepared.backend,
+        prepared.spec,
+        policy=settings.outputs,
+        on_event=lambda event: hears[0].hear(event),
+        sandbox=prepared.sandbox,
+    )
+    # The guest's Python is the host's own unless another one was named.
+    version = "" if settings.python else sys.version.split()[0]
+    admit = OutputPolicy(settings.outputs).admit_bundle
+    language = languages.get(settings.language)
+    server = Server(where, Inside(session, None, language, version, admit))
+    hears.append(server)
+    return server
+
+
+def _nothing(_data: Any, _metadata: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The output policy of a kernel without a sandbox."""
+    return {}, {}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""The five sockets of a kernel on an asyncio loop. The only file that touches zmq.
+
+`zmq.asyncio` is left out: it costs 45 ms of start-up, and stalls with XPUB_NODROP.
+
+Rule 1: a zmq descriptor is edge-triggered and tells of sends, too. So every wake-up reads
+        until nothing is there, and every send looks again afterwards.
+Rule 2: no send waits and none is dropped: SNDHWM is 0 before bind. With the default a
+        client that is slow for a second loses messages, the final idle among them.
+Rule 3: CURVE keys, when there are any, are on all five sockets before bind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import time
+from collections.abc import Callable
+
+import zmq
+
+from sandbox_kernel.errors import ConnectionFileError
+from sandbox_kernel.kernel.connection import CHANNELS, Connection
+from sandbox_kernel.kernel.log import log
+from sandbox_kernel.kernel.wire import MAX_MESSAGE_BYTES
+
+# A flood on one socket must not keep the others waiting: read so many, then let them.
+MESSAGES_PER_TURN = 64
+# After a restart the old process may still be closing its sockets.
+BIND_PATIENCE_S = 1.0
+# How long the last messages may take to leave when the kernel ends.
+LINGER_MS = 250
+
+_TYPES = {
+    "shell": zmq.ROUTER,
+    "control": zmq.ROUTER,
+    "stdin": zmq.ROUTER,
+    "iopub": zmq.XPUB,
+    "hb": zmq.REP,
+}
+
+# Plain numbers: operators of zmq's enums cost a microsecond each, and there are many.
+_POLLIN, _NOBLOCK, _SNDMORE = int(zmq.POLLIN), int(zmq.NOBLOCK), int(zmq.SNDMORE)
+
+Parts = list[bytes]
+
+
+class Channel:
+    """One socket: `send`, and a function that is called with every message."""
+
+    def __init__(self, name: str, socket: zmq.Socket[bytes]) -> None:
+        self.name = name
+        self.socket = socket
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._hear: Callable[[Parts], None] = lambda _parts: None
+        self._is_paused = False
+        self._is_look_due = False
+
+    def attach(self, hear: Callable[[Parts], None]) -> None:
+        """Call `hear` with every message from now on; needs the running loop."""
+        self._hear = hear
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self.socket.FD, self.drain)
+        self._look_soon()
+
+    def detach(self) -> None:
+        """Stop hearing. Safe to call twice."""
+        if self._loop is not None:
+            self._loop.remove_reader(self.socket.FD)
+            self._loop = None
+
+    def send(self, parts: Parts) -> None:
+        """Hand `parts` to zmq, which keeps them until the peer takes them."""
+        try:
+            for part in parts[:-1]:
+                self.socket.send(part, _NOBLOCK | _SNDMORE)
+            self.socket.send(parts[-1], _NOBLOCK)
+        except zmq.ZMQError as error:
+            log(f"A message on {self.name} could not be sent: {error.strerror}.")
+        self._look_soon()
+
+    def pause(self) -> None:
+        """Leave further messages with zmq, which makes the sender wait in the end."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        if self._is_paused:
+            self._is_paused = False
+            self._look_soon()
+
+    def drain(self) -> None:
+        """Hear what is there now, up to one turn's worth."""
+        self._is_look_due = False
+        for _ in range(MESSAGES_PER_TURN):
+            if self._loop is None or self._is_paused:
+                return
+            parts = self._receive()
+            if parts is None:
+                return
+            self._hear(parts)
+        self._look_soon()
+
+    def _receive(self) -> Parts | None:
+        try:
+            if not int(self.socket.getsockopt(zmq.EVENTS)) & _POLLIN:
+                return None
+            return self.socket.recv_multipart(_NOBLOCK)
+        except zmq.Again:
+            return None
+        except zmq.ZMQError as error:
+            log(f"Reading from {self.name} failed: {error.strerror}.")
+            return None
+
+    def _look_soon(self) -> None:
+        if not self._is_look_due and self._loop is not None:
+            self._is_look_due = True
+            self._loop.call_soon(self.drain)
+
+
+class Sockets:
+    """All five, bound where the connection file says."""
+
+    def __init__(self, connection: Connection) -> None:
+        """
+        Raises:
+            ConnectionFileError: an endpoint is taken or cannot be bound.
+        """
+        if connection.curve_secret is not None and not zmq.has("curve"):
+            raise ConnectionFileError(
+                f"{connection.path!r} has CURVE keys, and this pyzmq has no CURVE. "
+                "Install the pyzmq wheel from PyPI, or turn the client's encryption off."
+            )
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._channels: dict[str, Channel] = {}
+        try:
+            for name in CHANNELS:
+                socket = _configured(self._context.socket(_TYPES[name]), name, connection)
+                self._channels[name] = Channel(name, socket)
+                _bind(socket, connection, name)
+        except ConnectionFileError:
+            self.close(linger_ms=0)
+            raise
+        self.shell = self._channels["shell"]
+        self.control = self._channels["control"]
+        self.stdin = self._channels["stdin"]
+        self.iopub = self._channels["iopub"]
+        self.heartbeat = self._channels["hb"]
+
+    def answer_heartbeats(self) -> None:
+        """Send back what arrives on the heartbeat channel."""
+        self.heartbeat.attach(self.heartbeat.send)
+
+    def welcome_subscribers(self, welcome: Callable[[str], Parts]) -> None:
+        """Admit subscriptions to iopub, each greeted with `welcome(topic)` first of all.
+
+        XPUB_MANUAL: a subscription counts from when we say so, so nothing overtakes the
+        greeting; and unlike by default the second client with the same topic is heard of.
+        """
+
+        def hear(parts: Parts) -> None:
+            action, topic = parts[0][:1], parts[0][1:]
+            if action == b"\x01":
+                self.iopub.socket.setsockopt(zmq.SUBSCRIBE, topic)
+                text = topic.decode("utf-8", "replace")
+                prefix = [topic] if topic else []
+                self.iopub.send([*prefix, *welcome(text)])
+            elif action == b"\x00":
+                self.iopub.socket.setsockopt(zmq.UNSUBSCRIBE, topic)
+
+        self.iopub.attach(hear)
+
+    def close(self, linger_ms: int = LINGER_MS) -> None:
+        """Send what is still to be sent, for `linger_ms` at most, and close. Never raises."""
+        for channel in self._channels.values():
+            with contextlib.suppress(zmq.ZMQError):
+                channel.detach()
+        self._context.destroy(linger=linger_ms)
+
+
+def _configured(socket: zmq.Socket[bytes], name: str, connection: Connection) -> zmq.Socket[bytes]:
+    """Every option that must be there before bind."""
+    socket.setsockopt(zmq.LINGER, LINGER_MS)
+    socket.setsockopt(zmq.SNDHWM, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+    if ":" in connection.ip and connection.transport == "tcp":
+        socket.setsockopt(zmq.IPV6, 1)
+    if _TYPES[name] == zmq.ROUTER:
+        # A client that reconnects with its old identity is that client, not a stranger.
+        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    if name == "iopub":
+        socket.setsockopt(zmq.XPUB_MANUAL, 1)
+    if connection.curve_secret is not None and connection.curve_public is not None:
+        socket.curve_secretkey = connection.curve_secret
+        socket.curve_publickey = connection.curve_public
+        socket.curve_server = True
+    return socket
+
+
+def _bind(socket: zmq.Socket[bytes], connection: Connection, name: str) -> None:
+    endpoint = connection.endpoint(name)
+    end = time.monotonic() + BIND_PATIENCE_S
+    while True:
+        try:
+            socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            if error.errno == errno.EADDRINUSE and time.monotonic() < end:
+                time.sleep(0.02)
+                continue
+            raise ConnectionFileError(
+                f"The {name} channel cannot listen on {endpoint}, as {connection.path!r} says: "
+                f"{error.strerror or error}. Start the kernel again through its client, which "
+                "chooses other ports."
+            ) from None
+        return
