@@ -1,0 +1,314 @@
+"""What the owner of a kernel decided, and where each decision came from.
+
+`Settings.load` reads, strongest first: the kernelspec's arguments, `SANDBOX_KERNEL_*`
+environment variables, the settings file, the defaults.
+
+Rule 1: a cell never reaches this module: nothing here is read from a guest.
+Rule 2: what is not understood is refused, never skipped: a misspelt `netwrok` that is
+        ignored would leave its owner believing in a limit that isn't there.
+Rule 3: a stronger source replaces a weaker one whole; values are never mixed.
+
+To add a setting: a row in `TABLE` and, if it isn't a limit, a field in `Settings`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from sandbox_kernel.errors import SettingsError
+from sandbox_kernel.limits import Limits
+
+PREFIX = "SANDBOX_KERNEL_"
+FILE_VARIABLE = PREFIX + "SETTINGS"
+
+# Registered languages and backends; a new one is one more name here and its own file.
+LANGUAGES = ("python",)
+BACKENDS = ("auto", "bubblewrap")
+
+
+class Setting(NamedTuple):
+    """One row of the table."""
+
+    name: str  # in the file; `--name` and `SANDBOX_KERNEL_NAME` elsewhere
+    field: str  # of `Settings`, or of `Limits` when `is_limit`
+    parse: Callable[[str], Any]  # raises ValueError or SettingsError with the reason
+    default: str  # None is written ""
+    help: str
+    example: str
+    is_limit: bool = False
+
+
+class Settings(NamedTuple):
+    """What is in force. `sources` says for every setting where it came from.
+
+    A NamedTuple, because a kernel's start-up pays for every class that is generated.
+    """
+
+    backend: str
+    python: str | None
+    image: str | None
+    network: str
+    outputs: str
+    language: str
+    limits: Limits
+    environment: dict[str, str]
+    sources: dict[str, str]
+    texts: dict[str, str]  # every setting as it was written, for `doctor`
+
+    @classmethod
+    def load(
+        cls,
+        options: Mapping[str, str] | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        defaults: Mapping[str, str] | None = None,
+    ) -> Settings:
+        """Read every source once.
+
+        Args:
+            options: kernelspec arguments by name, without `--`. Several `--env` are one
+                text, joined by newlines.
+            environ: in place of `os.environ`.
+            defaults: an adapter's own defaults, weaker than everything else.
+
+        Raises:
+            SettingsError: names the setting, its source, the value and the remedy.
+        """
+        environ = os.environ if environ is None else environ
+        chosen: dict[str, tuple[str, str]] = {row.name: (row.default, "default") for row in TABLE}
+        for texts in (
+            _from_options(defaults or {}, "default"),
+            _from_file(environ),
+            _from_environment(environ),
+            _from_options(options or {}, "kernelspec"),
+        ):
+            chosen.update(texts)
+        return cls._from_texts(chosen)
+
+    @classmethod
+    def _from_texts(cls, chosen: dict[str, tuple[str, str]]) -> Settings:
+        values = {row.name: _parse(row, *chosen[row.name]) for row in TABLE}
+        return cls(
+            **{row.field: values[row.name] for row in TABLE if not row.is_limit},
+            limits=Limits(**{row.field: values[row.name] for row in TABLE if row.is_limit}),
+            sources={name: source for name, (_, source) in chosen.items()},
+            texts={name: text for name, (text, _) in chosen.items()},
+        )
+
+
+# --- one parser a kind of value -------------------------------------------------------
+
+
+def _one_of(*names: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in names:
+            hint = _suggest(text, names)
+            raise ValueError(f"it is not one of {', '.join(names)}{hint}")
+        return text
+
+    return parse
+
+
+def _limit(field: str) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        if field == "output_bytes" and text.lower() == "all":
+            text = "0"
+        if len(text) > 64:
+            raise ValueError("it is far too long for a number")
+        return getattr(Limits.parse({field: text}), field)
+
+    return parse
+
+
+def _interpreter(text: str) -> str | None:
+    if not text:
+        return None
+    path = os.path.expanduser(text)
+    if not os.path.isabs(path):
+        raise ValueError("it is not an absolute path")
+    if not os.path.isfile(path):
+        raise ValueError("there is no such file")
+    if not os.access(path, os.X_OK):
+        raise ValueError("that file is not executable")
+    return path
+
+
+def _network(text: str) -> str:
+    if text.lower() != "none":
+        raise ValueError("no backend that exists gives a sandbox a network")
+    return "none"
+
+
+def _image(text: str) -> str | None:
+    if text.startswith("-") or any(c.isspace() or not c.isprintable() for c in text):
+        raise ValueError("it is not the name of an image")
+    return text or None
+
+
+# Compiled at use: hardly anyone sets a variable, and everyone imports this.
+_VARIABLE = r"([A-Za-z_][A-Za-z0-9_]*)=([^\0]*)"
+# A comma only separates when a name follows, so that values may hold commas.
+_SEPARATOR = r",(?=[A-Za-z_][A-Za-z0-9_]*=)|\n"
+
+
+def _environment(text: str) -> dict[str, str]:
+    found = {}
+    for item in filter(None, re.split(_SEPARATOR, text)):
+        match = re.fullmatch(_VARIABLE, item, re.DOTALL)
+        if match is None:
+            raise ValueError(f"{item!r} is not NAME=VALUE")
+        found[match[1]] = match[2]
+    return found
+
+
+def _row(name: str, parse: Callable[[str], Any], default: str, example: str, help: str) -> Setting:
+    field = "environment" if name == "env" else name
+    return Setting(name, field, parse, default, help, example)
+
+
+def _limit_row(name: str, field: str, default: str, example: str, help: str) -> Setting:
+    return Setting(name, field, _limit(field), default, help, example, is_limit=True)
+
+
+# Defaults of limits repeat `limits.py` in the spelling of the settings; a test compares.
+TABLE: tuple[Setting, ...] = (
+    _row("language", _one_of(*LANGUAGES), "python", "python", "what the cells are written in"),
+    _row("backend", _one_of(*BACKENDS), "auto", "auto", "what isolates the sandbox"),
+    _row("python", _interpreter, "", "/usr/bin/python3", "whose environment the sandbox gets"),
+    _row("image", _image, "", "python:3.12", "for backends that run images"),
+    _row("network", _network, "none", "none", "what the sandbox may reach"),
+    _row("outputs", _one_of("safe", "trusted"), "safe", "safe", "what a browser may be shown"),
+    _row("env", _environment, "", "TZ=UTC", "variables inside the sandbox, NAME=VALUE"),
+    _limit_row("memory", "memory_bytes", "2g", "2g", "memory of the whole sandbox"),
+    _limit_row("cpus", "cpus", "2", "2", "CPUs it may keep busy"),
+    _limit_row("processes", "processes", "256", "256", "processes and threads"),
+    _limit_row("workspace", "workspace_bytes", "1g", "1g", "bytes of all files it writes"),
+    _limit_row("workspace_inodes", "workspace_inodes", "100000", "100000", "number of its files"),
+    _limit_row("open_files", "open_files", "1024", "1024", "descriptors of one process"),
+    _limit_row("output", "output_bytes", "2m", "2m", "stream output of one cell; all: no budget"),
+    _limit_row("artifact", "artifact_bytes", "10m", "10m", "longest file that is shown"),
+    _limit_row("displays", "displays", "5000", "5000", "rich outputs of one cell"),
+    _limit_row("artifacts", "artifacts", "50", "50", "generated files shown after a cell"),
+    _limit_row("timeout", "timeout_s", "none", "90s", "wall time of one cell; none: no limit"),
+    _limit_row("interrupt_grace", "interrupt_grace_s", "5s", "5s", "from SIGINT to SIGKILL"),
+)
+_ROWS = {row.name: row for row in TABLE}
+
+
+# --- one reader a source --------------------------------------------------------------
+
+
+def _from_options(options: Mapping[str, str], source: str) -> dict[str, tuple[str, str]]:
+    found = {}
+    for name, text in options.items():
+        name = name.lstrip("-").replace("-", "_")
+        _require_known(name, source)
+        found[name] = (text, source)
+    return found
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    found = {}
+    for variable, text in environ.items():
+        # An empty variable is how shells and compose files say "unset".
+        if not variable.startswith(PREFIX) or variable == FILE_VARIABLE or not text:
+            continue
+        source = f"environment {variable}"
+        name = variable.removeprefix(PREFIX).lower()
+        _require_known(name, source)
+        found[name] = (text, source)
+    return found
+
+
+def settings_path(environ: Mapping[str, str]) -> tuple[str, bool]:
+    """Where the settings file is, and whether someone named it (then it must exist)."""
+    named = environ.get(FILE_VARIABLE)
+    if named:
+        return os.path.expanduser(named), True
+    home = environ.get("XDG_CONFIG_HOME") or os.path.join(
+        environ.get("HOME") or os.path.expanduser("~"), ".config"
+    )
+    return os.path.join(home, "sandbox-kernel", "settings.toml"), False
+
+
+def _from_file(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    path, is_named = settings_path(environ)
+    if not is_named and not os.path.exists(path):
+        return {}
+    source = f"settings file {path}"
+    found = {}
+    for name, value in _read_toml(path).items():
+        _require_known(name.replace("-", "_"), source)
+        name = name.replace("-", "_")
+        found[name] = (_text_of(name, value, source), source)
+    return found
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    import tomllib  # 10 ms that only those pay who have a settings file
+
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise SettingsError(
+            f"The settings file {path} cannot be read: {error.strerror}. "
+            f"Correct it, or the variable {FILE_VARIABLE} that names it."
+        ) from None
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
+        raise SettingsError(
+            f'The settings file {path} is not TOML: {error}. Write lines such as memory = "2g".'
+        ) from None
+
+
+def _text_of(name: str, value: Any, source: str) -> str:
+    """A TOML value in the spelling of the command line."""
+    if name == "env" and isinstance(value, dict):
+        return "\n".join(f"{key}={item}" for key, item in value.items())
+    if name == "env" and isinstance(value, list):
+        return "\n".join(str(item) for item in value)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise _refusal(_ROWS[name], str(value), source, "it is not a text or a number")
+    return str(value)
+
+
+# --- what goes wrong ------------------------------------------------------------------
+
+
+def _parse(row: Setting, text: str, source: str) -> Any:
+    try:
+        return row.parse(text.strip())
+    except (ValueError, SettingsError) as error:
+        raise _refusal(row, text, source, str(error)) from None
+
+
+def _refusal(row: Setting, text: str, source: str, reason: str) -> SettingsError:
+    shown = text if len(text) <= 200 else text[:200] + "…"
+    return SettingsError(
+        f"The setting {row.name} from {_origin(row.name, source)} is {shown!r}, which is refused: "
+        f"{reason.rstrip('.')}. Write for example {row.example}, or leave it out."
+    )
+
+
+def _origin(name: str, source: str) -> str:
+    if source == "kernelspec":
+        return f"the kernelspec or command line (--{name.replace('_', '-')})"
+    return "the defaults" if source == "default" else f"the {source}"
+
+
+def _require_known(name: str, source: str) -> None:
+    if name not in _ROWS:
+        raise SettingsError(
+            f"There is no setting {name!r}, which {_origin(name, source)} gives"
+            f"{_suggest(name, _ROWS)}. Settings are {', '.join(_ROWS)}."
+        )
+
+
+def _suggest(text: str, names: Any) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(text, list(names), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,225 @@
+"""The example notebooks, executed through the installed kernelspec as a user would.
+
+Each is executed once, in a copy of `notebooks/`, and its outputs are looked at by cell id.
+A new notebook is found and executed by itself; add what it must show to `SHOWN`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+# What a notebook may take on two noisy cores; alone it takes a few seconds.
+TIMEOUT_S = 60
+
+# notebook: cell: a MIME type or stream that it must show, and a pattern found in it.
+SHOWN: dict[str, dict[str, list[tuple[str, str]]]] = {
+    "01-quick-start": {
+        "status": [("text/plain", "bubblewrap"), ("text/html", "2 GiB")],
+        "state": [("text/plain", r"Python 3\.\d+")],
+        "state-again": [("text/plain", "^385$")],
+        "streaming": [("stdout", "step 5 of 5"), ("stderr", "standard error")],
+        "table": [("text/html", "<table"), ("text/html", "Neptune")],
+        "chart": [("image/png", "^iVBOR")],
+        "error": [("error", "KeyError: 'Pluto'"), ("error", "period_of")],
+        "after-error": [("stdout", "8 planets and 11 squares")],
+        "network": [
+            ("stdout", "a name on the internet: gaierror"),
+            ("stdout", "an address on the internet: OSError"),
+            ("stdout", "metadata service: OSError"),
+            ("stdout", r"interfaces: \['lo'\]"),
+        ],
+        "files": [
+            ("stdout", "with nothing in it"),
+            ("stdout", "this notebook: not here"),
+            ("stdout", r"home: /home/sandbox with (nothing in it|\['\.cache'\])"),
+            ("stdout", "password hashes: (PermissionError|FileNotFoundError)"),
+            ("stdout", "system program to write: (OSError|PermissionError)"),
+            ("stdout", "own code to write: (OSError|PermissionError)"),
+        ],
+        "processes": [
+            ("stdout", r"processes in sight: \d\n"),
+            ("stdout", r"user id: [1-9]\d*\n"),
+            ("stdout", "capabilities: 0+\n"),
+            ("stdout", "may gain privileges: no"),
+            ("stdout", "system calls filtered: yes"),
+        ],
+        "too-much": [("error", "[Mm]emory"), ("error|stderr", "2 GiB")],
+        "after-too-much": [("stdout", "The next cell runs")],
+        "shell": [("stdout", r"^[1-9]\d*\s+/\S+\s+0\s*$")],
+    },
+    "02-chart-analysis": {
+        "load": [("text/html", "<table"), ("text/html", "drizzle")],
+        "check": [("text/html", "1461")],
+        "temperature": [("image/png", "^iVBOR")],
+        "rain": [("image/png", "^iVBOR")],
+        "heat": [("image/png", "^iVBOR")],
+        "kinds": [("image/svg+xml|text/html", "svg")],
+        "persistence": [("image/png", "^iVBOR")],
+        "summary": [("text/html", "<table"), ("text/html", "wet_days_percent")],
+        "findings": [("text/markdown", "11 August 2014 with 35.6 °C")],
+    },
+    "03-files-in-and-out": {
+        "put": [("stdout", "297 earthquakes")],
+        "sort": [
+            ("stdout", "^6.4  22km NNE of Hualian"),
+            ("text/plain", "earthquakes-sorted.json"),
+        ],
+        "csv": [("text/html", "<table"), ("text/html", "&lt;b&gt;not bold")],
+        "once": [("image/png", "^iVBOR")],
+        "big": [("text/plain", "waveform.bin"), ("text/plain", r"19\.5 MiB")],
+        "list": [("text/plain", "waveform.bin"), ("text/html", "map.png")],
+        "get": [("stdout", "earthquakes-sorted.json")],
+        "get-refused": [("error", "earthquakes-sorted.json.*overwrite")],
+        "put-refused": [("error", "etc/hostname")],
+        "get-above-refused": [("error", "strongest.csv")],
+    },
+}
+
+
+class Executed(NamedTuple):
+    """A notebook with its outputs, where it ran, and how long that took."""
+
+    cells: dict[str, Any]  # by id
+    folder: Path
+    elapsed_s: float
+
+    def shown(self, cell_id: str) -> list[tuple[str, str]]:
+        """(MIME type, stream name or "error"; text) of each output of a cell."""
+        return [pair for output in self.cells[cell_id].outputs for pair in _pairs(output)]
+
+
+def _pairs(output: Any) -> list[tuple[str, str]]:
+    if output.output_type == "stream":
+        return [(output.name, output.text)]
+    if output.output_type == "error":
+        trace = "\n".join(output.traceback)
+        return [("error", f"{output.ename}: {output.evalue}\n{trace}")]
+    return [(mime, str(data)) for mime, data in output.data.items()]
+
+
+@pytest.fixture(scope="module")
+def executed(
+    kernel_name: str, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Executed]:
+    """Executes a notebook at the first call and remembers what came out."""
+    done: dict[str, Executed] = {}
+
+    def execute(name: str) -> Executed:
+        if name not in done:
+            folder = tmp_path_factory.mktemp(name) / "notebooks"
+            shutil.copytree(FOLDER, folder)
+            done[name] = _execute(folder, name, kernel_name)
+        return done[name]
+
+    return execute
+
+
+def _execute(folder: Path, name: str, kernel_name: str) -> Executed:
+    notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
+    began = time.monotonic()
+    NotebookClient(
+        notebook,
+        kernel_name=kernel_name,
+        timeout=TIMEOUT_S,
+        allow_errors=True,  # the test below tells wanted errors from others
+        resources={"metadata": {"path": str(folder)}},
+    ).execute()
+    elapsed_s = time.monotonic() - began
+    return Executed({cell.id: cell for cell in notebook.cells}, folder, elapsed_s)
+
+
+def _tags(cell: Any) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def _committed(name: str) -> Any:
+    return json.loads((FOLDER / f"{name}.ipynb").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_committed_notebook_holds_no_outputs_and_asks_for_the_sandbox(name):
+    notebook = _committed(name)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["id"] for cell in code if cell["outputs"] or cell["execution_count"]] == []
+    assert notebook["metadata"]["kernelspec"]["name"] == "sandbox-python"
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_runs_in_time_and_fails_only_where_it_says_so(name, executed):
+    done = executed(name)
+    code = {key: cell for key, cell in done.cells.items() if cell.cell_type == "code"}
+    tagged = {key for key, cell in code.items() if "raises-exception" in _tags(cell)}
+    failed = {key for key in code if any(kind == "error" for kind, _ in done.shown(key))}
+    assert failed == tagged
+    assert done.elapsed_s < TIMEOUT_S
+
+
+@pytest.mark.parametrize(
+    ("name", "cell_id", "kind", "pattern"),
+    [
+        pytest.param(name, cell_id, *wanted, id=f"{name}-{cell_id}-{place}")
+        for name, cells in SHOWN.items()
+        for cell_id, rows in cells.items()
+        for place, wanted in enumerate(rows)
+    ],
+)
+def test_a_cell_shows_what_its_heading_promises(name, cell_id, kind, pattern, executed):
+    outputs = executed(name).shown(cell_id)
+    texts = [text for found, text in outputs if re.fullmatch(kind, found)]
+    assert any(re.search(pattern, text, re.DOTALL) for text in texts), [
+        (found, text[:500]) for found, text in outputs
+    ]
+
+
+def test_nothing_that_the_code_tries_to_reach_is_reached(executed):
+    for cell_id in ("network", "files"):
+        assert ": reached" not in str(executed("01-quick-start").shown(cell_id))
+
+
+def test_a_picture_that_was_displayed_and_saved_shows_once(executed):
+    kinds = [kind for kind, _ in executed("03-files-in-and-out").shown("once")]
+    assert kinds.count("image/png") == 1
+
+
+def test_a_cell_that_writes_nothing_shows_no_files(executed):
+    assert [kind for kind, _ in executed("03-files-in-and-out").shown("quiet")] == ["stdout"]
+
+
+def test_a_large_file_is_a_line_and_not_its_bytes(executed):
+    assert len(str(executed("03-files-in-and-out").shown("big"))) < 10_000
+
+
+def test_the_fetched_file_is_sorted_and_lies_beneath_the_notebooks_folder(executed):
+    folder = executed("03-files-in-and-out").folder
+    fetched = json.loads((folder / "earthquakes-sorted.json").read_text(encoding="utf-8"))
+    magnitudes = [earthquake["magnitude"] for earthquake in fetched]
+    assert magnitudes == sorted(magnitudes, reverse=True)
+    assert len(magnitudes) == 297
+
+
+def test_what_was_not_fetched_stays_off_the_host(executed):
+    folder = executed("03-files-in-and-out").folder
+    new = {path.name for path in folder.iterdir()} - {path.name for path in FOLDER.iterdir()}
+    assert new <= {"earthquakes-sorted.json"}
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["notebooks"]
+
+
+def test_data_is_small_and_its_source_is_named():
+    described = (FOLDER / "data" / "README.md").read_text(encoding="utf-8")
+    for path in (FOLDER / "data").iterdir():
+        assert path.stat().st_size <= 200_000
+        assert path.name == "README.md" or f"`{path.name}`" in described
