@@ -39,12 +39,32 @@ def kernel_name() -> str:
 
 
 @pytest.fixture(scope="module")
-def shared_kernel(kernel_name: str) -> Iterator[Kernel]:
-    """A kernel for the module's tests that leave it as they found it."""
-    from tests.support.kernels import running_kernel
+def kernel_of_the_module(kernel_name: str) -> Iterator[Replaceable]:
+    with ExitStack() as stack:
+        yield Replaceable(kernel_name, stack)
 
-    with running_kernel(kernel_name) as kernel:
-        yield kernel
+
+@pytest.fixture
+def shared_kernel(kernel_of_the_module: Replaceable) -> Kernel:
+    """A kernel for the module's tests that leave it as they found it."""
+    return kernel_of_the_module.get()
+
+
+class Replaceable:
+    """A kernel that is replaced when a failed test left it stuck: one failure stays one."""
+
+    def __init__(self, name: str, stack: ExitStack) -> None:
+        self._name = name
+        self._stack = stack
+        self._kernel: Kernel | None = None
+
+    def get(self) -> Kernel:
+        from tests.support.kernels import running_kernel
+
+        if self._kernel is None or not self._kernel.is_responsive():
+            self._stack.close()
+            self._kernel = self._stack.enter_context(running_kernel(self._name))
+        return self._kernel
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def _parses(command: str, folder: Path) -> None:
     Settings.load(chosen_settings(arguments), environ={"HOME": str(folder)})
 
 
-def _runs(command: str, folder: Path) -> None:
+def _runs(command: str, folder: Path) -> str:
     """Run a line in a copy of `notebooks/`, with this environment's commands first."""
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -81,6 +81,12 @@ def _runs(command: str, folder: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def _answers(command: str, folder: Path) -> None:
+    """Run what reads lines of Python, and look for the answer to one."""
+    assert "42" in _runs(command, folder)
 
 
 def _starts(command: str, folder: Path) -> None:
@@ -122,12 +128,13 @@ def _names_a_test_option(command: str, folder: Path) -> None:
 
 
 # The first pattern that matches tells how a line is checked.
-CHECKS: list[tuple[str, Callable[[str, Path], None]]] = [
+CHECKS: list[tuple[str, Callable[[str, Path], object]]] = [
     (r"sandbox-kernel ", _parses),
     (r"python3 -m venv .*demo$", _is_the_demo_command),
     (r"python3 -m venv .*run\.py$", _is_the_test_command),
     (r"pip install ", _extras_exist),
     (r"jupyter lab$", _starts),
+    (r"jupyter console ", _answers),
     (r"(jupyter|papermill) ", _runs),
     (r"\.venv/bin/python tests/run\.py ", _names_a_test_option),
     (r"\.venv/bin/(ruff|mypy)", _is_in_ci),

@@ -144,7 +144,7 @@ def _read(path: Path) -> Any:
 
     try:
         return nbformat.read(path, as_version=4)
-    except (ValueError, KeyError, AttributeError, nbformat.ValidationError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, nbformat.ValidationError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SettingsError(f"{path} is not a notebook: {reason[:200]}.") from None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,11 @@ async def _run(
     inputs: dict[str, bytes],
     arguments: argparse.Namespace,
 ) -> int:
-    shown = Shown(is_quiet=arguments.json)
+    import asyncio
+
+    task = asyncio.current_task()
+    assert task is not None
+    shown = Shown(is_quiet=arguments.json, give_up=task.cancel)
     try:
         await session.start()
         for name, content in inputs.items():
@@ -91,6 +96,9 @@ async def _run(
         outcome = await session.execute(code, on_event=shown.take)
         files = await _generated(session, before)
         kept = await _keep(session, settings, files, arguments.output)
+    except asyncio.CancelledError:
+        # Ctrl-C cancels too; only the other case has an error to tell.
+        raise shown.broken_pipe or asyncio.CancelledError from None
     finally:
         await session.close()
     if arguments.json:
@@ -131,9 +139,14 @@ def _inputs(paths: list[str]) -> dict[str, bytes]:
 
 
 class Shown:
-    """Takes a session's events: streams them, and remembers them for `--json`."""
+    """Takes a session's events: streams them, and remembers them for `--json`.
 
-    def __init__(self, *, is_quiet: bool) -> None:
+    It is called from deep inside the session, so it calls `give_up` where it would raise.
+    """
+
+    def __init__(self, *, is_quiet: bool, give_up: Callable[[], object]) -> None:
+        self._give_up = give_up
+        self.broken_pipe: BrokenPipeError | None = None
         self.texts: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self.displays: list[list[str]] = []  # MIME types of each
         self._is_quiet = is_quiet
@@ -157,8 +170,12 @@ class Shown:
             self.texts[name].append(text)
             return
         stream = sys.stdout if name == "stdout" else sys.stderr
-        stream.buffer.write(text.encode(stream.encoding or "utf-8", "backslashreplace"))
-        stream.flush()
+        try:
+            stream.buffer.write(text.encode(stream.encoding or "utf-8", "backslashreplace"))
+            stream.flush()
+        except BrokenPipeError as error:
+            self.broken_pipe = error
+            self._give_up()
 
 
 def _line(bundle: events.Json) -> str:

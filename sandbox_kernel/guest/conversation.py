@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, Optional, Set
 
 if TYPE_CHECKING:
     from sandbox_kernel.guest.cells import MEASURED_KINDS, Cell, Cells
     from sandbox_kernel.guest.configuration import Configuration
+    from sandbox_kernel.guest.endings import Endings, read_outcome
     from sandbox_kernel.guest.framing import HEADER, Frame, FramingError, Kind
     from sandbox_kernel.guest.outbox import Outbox
     from sandbox_kernel.guest.processes import Reaped, Runner, raise_oom_score
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from sandbox_kernel.guest.workspace import Workspace, file_clock_ns
 else:
     from cells import MEASURED_KINDS, Cells
-    from framing import HEADER, Frame, FramingError, Kind
+    from endings import Endings, read_outcome
+    from framing import HEADER, FramingError, Kind
     from processes import raise_oom_score
     from relay import DROP, LAST, MAX_UNREAD_BYTES, PASS, TAKE, Receiver, Sender
     from streams import Streams
@@ -44,9 +45,6 @@ else:
 # A host queues a notebook's cells itself; this bounds one that went wrong.
 _MAX_QUEUED = 10_000
 _MAX_QUEUED_BYTES = 64 * 1024 * 1024
-# The status is read out of a reply up to this size. Larger ones hold a pager's text.
-_REPLY_BYTES = 64 * 1024
-_PIECE_BYTES = 1024 * 1024
 # What a runner writes before its first cell explains a failed start; more is not kept.
 _CHATTER_BYTES = 2000
 # Of a dead runner's last words: what fits into a socket, several times.
@@ -67,7 +65,7 @@ class Conversation:
         self._limits = limits
         self._display_bytes = limits["artifact_bytes"] * 4 // 3 + 1024 * 1024
         self._outbox = outbox
-        self._workspace = workspace
+        self._endings = Endings(outbox, workspace, limits)
         self._cells = Cells(configuration, workspace.fd)
         self.streams = Streams(streams_poller, self._emit_from_pipe)
         self._queue: Deque[Frame] = deque()
@@ -147,10 +145,7 @@ class Conversation:
                 continue
             self._queued_bytes -= len(frame.meta) + len(frame.data)
             self._cells.issue(frame.cell)
-            error = {"ename": "KeyboardInterrupt", "evalue": "", "traceback": []}
-            self._outbox.put_frame(Kind.ERROR, frame.cell, error)
-            self._outbox.put_frame(Kind.REPLY, frame.cell, {"status": "error"})
-            self._put_end(frame.cell, "error", {})
+            self._endings.put_cancelled(frame.cell)
 
     def refuse_queued(self, reason: str) -> None:
         for frame in self._queue:
@@ -314,7 +309,7 @@ class Conversation:
     def _take(self, kind: int, number: int, content: bytes) -> None:
         if kind == Kind.REPLY:
             assert self._current is not None
-            self._ending = self._end(self._current, self._read_outcome(content))
+            self._ending = self._end(self._current, read_outcome(content, self._is_failed))
             return
         cell = self._cells.find(number)
         assert cell is not None
@@ -322,20 +317,12 @@ class Conversation:
             self._emit(cell, number, kind, content)
         elif len(content) > self._display_bytes:
             limit = {"size": len(content), "limit_bytes": self._display_bytes}
-            self._notice(number, "display_too_large", limit)
+            self._endings.put_notice(number, "display_too_large", limit)
         else:
             cell.is_dropping_displays = True
-            self._notice(number, "displays_dropped", {"limit": self._limits["displays"]})
-
-    def _read_outcome(self, content: bytes) -> str:
-        """The status in an EXECUTE's reply; an unreadable one fails if an error was shown."""
-        status = None
-        if len(content) <= _REPLY_BYTES:
-            with suppress(FramingError):
-                status = Frame(Kind.REPLY, 0, content, b"").read_meta().get("status")
-        if status in ("ok", "error"):
-            return str(status)
-        return "error" if self._is_failed else "ok"
+            self._endings.put_notice(
+                number, "displays_dropped", {"limit": self._limits["displays"]}
+            )
 
     # -- output
 
@@ -357,10 +344,7 @@ class Conversation:
             self._outbox.put_data(kind, number, shown)
         if not was_truncated:
             info = {"file": budget.file_name, "limit_bytes": budget.limit_bytes}
-            self._notice(number, "output_truncated", info)
-
-    def _notice(self, number: int, code: str, info: Dict[str, Any]) -> None:
-        self._outbox.put_frame(Kind.OUTPUT_NOTICE, number, {"code": code, **info})
+            self._endings.put_notice(number, "output_truncated", info)
 
     # -- the end of a cell
 
@@ -372,14 +356,13 @@ class Conversation:
         receipt.update(used or self._measure(cell))
         self._is_asking = False
         self.streams.drain(cell)
-        yield from self._put_tail(cell)
+        yield from self._endings.put_tail(cell)
         receipt["files"] = 0
-        if not cell.is_silent:
-            for _ in self._put_files(cell):
-                receipt["files"] += 1
-                yield
+        for _ in self._endings.put_files(cell):
+            receipt["files"] += 1
+            yield
         receipt["output_bytes"] = cell.budget.written_bytes
-        self._put_end(cell.number, outcome, receipt)
+        self._endings.put_end(cell.number, outcome, receipt)
         self.streams.retire(cell)
         self._current = None
 
@@ -390,42 +373,6 @@ class Conversation:
             "cpu_s": max(self._meter.cpu_s() - cell.cpu_s, 0.0),
             "peak_memory_bytes": self._meter.peak_bytes(),
         }
-
-    def _put_tail(self, cell: Cell) -> Iterator[None]:
-        omitted, tail = cell.budget.finish()
-        if not cell.budget.is_truncated:
-            return
-        info = {"omitted_bytes": omitted, "file": cell.budget.file_name}
-        self._notice(cell.number, "output_tail", info)
-        for start in range(0, len(tail), _PIECE_BYTES):
-            self._outbox.put_data(Kind.STDOUT, cell.number, tail[start : start + _PIECE_BYTES])
-            yield
-
-    def _put_files(self, cell: Cell) -> Iterator[None]:
-        changed, is_complete = self._workspace.changes(cell.started_ns)
-        changed = [entry for entry in changed if entry.name != cell.budget.file_name]
-        shown = changed[: self._limits["artifacts"]]
-        for entry in shown:
-            file = self._workspace.collect(entry, self._limits["artifact_bytes"])
-            meta = {"name": file.name, "size": file.size, "whole": file.is_whole}
-            self._outbox.put_frame(Kind.FILE_GENERATED, cell.number, meta, file.content)
-            yield
-        count = len(changed) - len(shown)
-        if count or not is_complete:
-            info = {"count": count, "is_complete": is_complete}
-            self._notice(cell.number, "files_omitted", info)
-
-    def _put_end(self, number: int, outcome: str, receipt: Dict[str, Any]) -> None:
-        whole: Dict[str, Any] = {
-            "wall_s": 0.0,
-            "cpu_s": 0.0,
-            "peak_memory_bytes": 0,
-            "output_bytes": 0,
-            "files": 0,
-        }
-        whole.update(receipt)
-        meta = {"outcome": outcome, "receipt": whole}
-        self._outbox.put_frame(Kind.CELL_ENDED, number, meta)
 
 
 def _encode(frame: Frame) -> bytes:

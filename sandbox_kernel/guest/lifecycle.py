@@ -38,6 +38,9 @@ _HANG_UP_GRACE_S = 0.1
 # How long a restart waits for the killed to be gone: a fresh runner needs their memory.
 _QUIET_S = 1.0
 _MEMORY_TICK_S = 0.2
+# Where the kernel forks nothing any more: all that is killed takes a moment to be gone.
+_START_AGAIN_S = 0.2
+_START_ATTEMPTS = 5
 # A runner that died so often within so long before it was ready is broken.
 _EARLY_DEATHS = 3
 _EARLY_DEATHS_S = 10.0
@@ -61,6 +64,8 @@ class Lifecycle:
         self._is_heard = False
         self._has_children = True
         self._is_start_due = False
+        self._start_s = 0.0
+        self._start_failures = 0
         self._cause: Optional[Tuple[str, str]] = None
         self._kill_s = _NEVER
         self._quiet_s = 0.0
@@ -146,6 +151,8 @@ class Lifecycle:
         for reaped in dead:
             if self.runner is not None and reaped.pid == self.runner.pid:
                 self._dead = reaped
+                # At once: while its group exists, its number cannot be another's.
+                self.runner.kill_group()
 
     # -- what is due
 
@@ -155,7 +162,7 @@ class Lifecycle:
         if self._talk.is_ending:
             return due_s
         if self._is_start_due:
-            return 0.0
+            return self._start_s
         if self._dead is not None:
             return min(due_s, self._quiet_s if self._restarts else 0.0)
         return due_s
@@ -170,10 +177,34 @@ class Lifecycle:
             self._check_memory()
         # A start follows its burial one round later: the poller has forgotten the old
         # runner's descriptor before its number can be a new one's.
-        if self._is_start_due and not self._talk.is_ending:
-            self.adopt(processes.spawn(self._configuration, self.generation + 1))
+        if self._is_start_due:
+            if not self._talk.is_ending and now_s >= self._start_s:
+                self._start(now_s)
         elif self._dead is not None:
             self._bury(now_s)
+
+    def _start(self, now_s: float) -> None:
+        """Start the next runner. Where processes are used up, all others are killed first."""
+        try:
+            runner = processes.spawn(self._configuration, self.generation + 1)
+        except OSError as error:
+            self._start_failures += 1
+            processes.kill_all(None)
+            self._start_s = now_s + _START_AGAIN_S
+            if self._start_failures >= _START_ATTEMPTS:
+                self._give_up("It could not be forked: %s." % error.strerror)
+            return
+        self._start_failures = 0
+        self.adopt(runner)
+
+    def _give_up(self, detail: str) -> None:
+        self._is_start_due = False
+        self._start_failures = 0
+        self._broken = "There is no runner, because it could not be started. " + detail
+        self._talk.refuse_queued(self._broken)
+        for cell in self._restarts:
+            self._talk.refuse(cell, self._broken)
+        self._restarts = []
 
     def _bury(self, now_s: float) -> None:
         """Settle a death, as far as the host's reading allows."""
@@ -192,7 +223,6 @@ class Lifecycle:
         assert self.runner is not None
         assert self._dead is not None
         reaped, runner = self._dead, self.runner
-        runner.signal(signal.SIGKILL)  # what it left in its group
         was_ready = self._talk.is_ready
         cause, detail = self._cause or self._explain(reaped, runner)
         if cause != "restarted" and not was_ready:
@@ -205,8 +235,7 @@ class Lifecycle:
         self.runner = self._dead = None
         self._kill_s = _NEVER
         if cause == "missing" and not self._restarts:
-            self._broken = "There is no runner, because it could not be started. " + detail
-            self._talk.refuse_queued(self._broken)
+            self._give_up(detail)
         else:
             self._is_start_due = True
 
@@ -248,7 +277,8 @@ class Lifecycle:
         if group == self.runner.pid:
             self.condemn("memory", _describe(excess, self._configuration))
         else:  # a daemon that left the group; the next look finds the next
-            os.killpg(group, signal.SIGKILL)
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
 
 
 def _make_watch(configuration: Configuration, workspace: int) -> Optional[MemoryWatch]:

@@ -55,6 +55,13 @@ class Runner:
         except PermissionError:
             pass  # a setuid child; it dies with the sandbox
 
+    def kill_group(self) -> None:
+        """Kill what a runner that is dead and reaped has left in its group."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            return
+
     def read_exec_error(self) -> str:
         """Why the exec failed; "" when it didn't, or hasn't yet."""
         try:
@@ -69,12 +76,21 @@ class Runner:
 
 
 def spawn(configuration: Configuration, generation: int) -> Runner:
-    """Start a runner and return at once; a failing exec shows when it is reaped."""
+    """Start a runner and return at once; a failing exec shows when it is reaped.
+
+    Raises:
+        OSError: there can be no more processes.
+    """
     ours, theirs = _socket.socketpair()
     our_inputs, their_inputs = _socket.socketpair()
     error_read, error_write = os.pipe()
     chatter_read, chatter_write = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:  # no more processes; the sockets close themselves
+        for fd in (error_read, error_write, chatter_read, chatter_write):
+            os.close(fd)
+        raise
     if pid == 0:
         _become_runner(
             configuration, theirs.fileno(), their_inputs.fileno(), chatter_write, error_write

@@ -9,11 +9,15 @@ boundary's limits do not depend on them where a cgroup holds.
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
-from typing import List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+# With more processes the dear look at their descriptors is taken every fifth time.
+_FEW_PROCESSES = 32
+_FEW_FILES = 4096
 _RESET_PEAK = b"5"  # proc(5), clear_refs
 
 
@@ -28,10 +32,15 @@ class Meter:
 
     def cpu_s(self) -> float:
         """CPU time of the process, its children that ended, and those that still run."""
-        total = _cpu_ticks(self._read("stat"))
+        own, of_ended = _cpu_ticks(self._read("stat"))
+        total = own + of_ended
         for child in self._read("children").split()[:64]:
-            total += _cpu_ticks(read_proc(int(child), "stat"))
-        return total / _TICKS
+            total += sum(_cpu_ticks(read_proc(int(child), "stat")))
+        try:
+            # The process's own clock counts nanoseconds where `stat` counts ticks.
+            return time.clock_gettime(_cpu_clock(self.pid)) + (total - own) / _TICKS
+        except OSError:
+            return total / _TICKS
 
     def reset_peak(self) -> None:
         with suppress(OSError):  # not every kernel has it: the peak is then the runner's ever
@@ -64,29 +73,42 @@ class Excess(NamedTuple):
 class MemoryWatch:
     """Finds a sandbox that uses more memory than it may, where no cgroup does that.
 
-    Not seen: shared memory that is mapped nowhere (a memfd after munmap).
+    Not seen: shared memory in no process's pages and in no open file, such as a shared
+    anonymous map that was given back with `madvise`. Only a cgroup holds that.
     """
 
     def __init__(self, limit_bytes: int, workspace: int, scratch_bytes: int) -> None:
         self._limit = limit_bytes
         self._workspace = workspace
         self._scratch_bytes = scratch_bytes
+        self._round = 0
+        self._unmapped = 0
 
     def check(self, pids: List[int]) -> Optional[Excess]:
         """Three looks, each dearer and truer: resident; without shared files; proportional."""
         files = self._file_bytes()
-        if sum(map(_resident_bytes, pids)) + files <= self._limit:
+        unmapped = self._count_unmapped(pids)
+        if sum(map(_resident_bytes, pids)) + files + unmapped <= self._limit:
             return None
         own = {pid: _own_bytes(pid) for pid in pids}
-        if sum(own.values()) + files <= self._limit:
+        if sum(own.values()) + files + unmapped <= self._limit:
             return None
         # Forked processes share pages; each has them among its own until it writes.
         own = {pid: _proportional_bytes(pid, own[pid]) for pid in pids}
-        total = sum(own.values())
+        # What is mapped is among `own` already; nobody knows which part that is.
+        shared = sum(_field_bytes(read_proc(pid, "status"), b"RssShmem:") for pid in pids)
+        total = sum(own.values()) + max(unmapped - shared, 0)
         # Where the files are the culprit, killing a small runner frees nothing.
         if total + files <= self._limit or total < self._limit // 4:
             return None
         return Excess(max(own, key=lambda pid: own[pid]), total, files)
+
+    def _count_unmapped(self, pids: List[int]) -> int:
+        """Memory behind descriptors: memfds, and System V segments."""
+        self._round += 1
+        if len(pids) <= _FEW_PROCESSES or self._round % 5 == 0:
+            self._unmapped = _memfd_bytes(pids) + _system_v_bytes()
+        return self._unmapped
 
     def _file_bytes(self) -> int:
         """What lies in the scratch file system: memory, when it is the one with our cap."""
@@ -135,14 +157,46 @@ def _open_proc(pid: int, name: str, flags: int = os.O_RDONLY) -> int:
         return -1
 
 
+def _memfd_bytes(pids: List[int]) -> int:
+    """What the memory files hold that these processes have open, each counted once."""
+    found: Dict[Tuple[int, int], int] = {}
+    for pid in pids:
+        directory = "/proc/%d/fd" % pid
+        with suppress(OSError):  # ended, or it hides
+            for name in os.listdir(directory)[:_FEW_FILES]:
+                path = directory + "/" + name
+                with suppress(OSError):
+                    if os.readlink(path).startswith("/memfd:"):
+                        status = os.stat(path)
+                        found[status.st_dev, status.st_ino] = status.st_blocks * 512
+    return sum(found.values())
+
+
+def _system_v_bytes() -> int:
+    """Resident bytes of the segments of this IPC namespace."""
+    try:
+        with open("/proc/sysvipc/shm", "rb") as file:
+            lines = file.read(1 << 20).splitlines()
+    except OSError:
+        return 0
+    rows = (line.split() for line in lines[1:])
+    return sum(int(row[14]) for row in rows if len(row) > 14)
+
+
 def _stat_fields(content: bytes) -> List[bytes]:
     """The fields after the command's name, which may hold anything, brackets too."""
     return content[content.rfind(b")") + 1 :].split()
 
 
-def _cpu_ticks(content: bytes) -> int:
+def _cpu_ticks(content: bytes) -> "tuple[int, int]":
+    """(user and system time of a process, that of its children that ended and were awaited)"""
     fields = _stat_fields(content)  # from the third of proc(5) on
-    return sum(map(int, fields[11:15]))
+    return sum(map(int, fields[11:13])), sum(map(int, fields[13:15]))
+
+
+def _cpu_clock(pid: int) -> int:
+    """The id of a process's CPU clock. Source: CPUCLOCK_SCHED in Linux's posix-timers_types.h."""
+    return (~pid << 3) | 2
 
 
 def _session(pid: int) -> int:

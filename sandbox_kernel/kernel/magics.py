@@ -63,7 +63,7 @@ class Shown(NamedTuple):
 
 
 def split(code: str) -> tuple[list[str], str]:
-    """The leading `%sandbox` lines of `code`, and `code` without them, its lines numbered as before.
+    """The leading `%sandbox` lines of `code`, and `code` without them, numbered as before.
 
     A line that is taken leaves a bare comment, since IPython drops leading blank lines and
     counts anew; a blank one before a cell magic, which must come first.

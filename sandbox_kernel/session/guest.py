@@ -39,6 +39,11 @@ class Guest:
             self._ready = asyncio.get_running_loop().create_future()
             self._pump = asyncio.create_task(self._read_until_gone())
 
+    @property
+    def is_ready(self) -> bool:
+        """A runner has come up, and the sandbox is not known to be gone."""
+        return self.info is not None and self.death is None
+
     async def ready(self) -> None:
         """Wait for the first runner.
 

@@ -322,6 +322,8 @@ class Session:
         if self._guest is None:
             self._guest = Guest(provision(self.backend, self.spec), self._hear)
         guest = self._guest
+        if guest.is_ready:
+            return guest
         guest.begin()
         try:
             async with asyncio.timeout(START_TIMEOUT_S):

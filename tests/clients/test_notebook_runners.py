@@ -95,7 +95,9 @@ class TestNbconvert:
 
 class TestPapermill:
     def test_parameters_are_injected_and_used(self, make_notebook, run_module, tmp_path):
-        path = make_notebook("count = 1\nname = 'nobody'", "print(name * count)", tags={0: "parameters"})
+        path = make_notebook(
+            "count = 1\nname = 'nobody'", "print(name * count)", tags={0: "parameters"}
+        )
         arguments = [str(path), "out.ipynb", "-k", KERNEL_NAME, "-p", "count", "3"]
         done = run_module("papermill", *arguments, "-p", "name", "Zoë ")
         assert done.returncode == 0, done.stderr

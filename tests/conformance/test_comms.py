@@ -1,10 +1,24 @@
-"""Comms both ways, with buffers."""
+"""Comms both ways, with buffers.
+
+What a guest's comm may say to a browser is the output policy's to decide: `safe` lets the
+stock widgets through and nothing else. The protocol itself is tested with `trusted`.
+"""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 
-from tests.support.kernels import Kernel, Message
+import pytest
+
+from tests.support.kernels import IS_OURS, Kernel, Message, running_kernel
+
+
+@pytest.fixture(scope="module")
+def trusted_kernel() -> Iterator[Kernel]:
+    with running_kernel(env={"SANDBOX_KERNEL_OUTPUTS": "trusted"}) as kernel:
+        yield kernel
+
 
 TARGET = (
     "received = []\n"
@@ -43,32 +57,32 @@ def wait_for_comm(kernel: Kernel, comm_id: str, key: str) -> Message:
     )
 
 
-def test_a_comm_opened_by_the_client_talks_both_ways(shared_kernel: Kernel):
-    assert shared_kernel.run(TARGET).status == "ok"
+def test_a_comm_opened_by_the_client_talks_both_ways(trusted_kernel: Kernel):
+    assert trusted_kernel.run(TARGET).status == "ok"
     comm_id = uuid.uuid4().hex
     opened = send_comm(
-        shared_kernel, "open", comm_id, target_name="test.echo", data={"greeting": 1}
+        trusted_kernel, "open", comm_id, target_name="test.echo", data={"greeting": 1}
     )
-    shared_kernel.wait_for_state(opened, "idle")
-    hello = wait_for_comm(shared_kernel, comm_id, "hello")
+    trusted_kernel.wait_for_state(opened, "idle")
+    hello = wait_for_comm(trusted_kernel, comm_id, "hello")
     assert hello["parent_header"]["msg_id"] == opened
 
-    sent = send_comm(shared_kernel, "msg", comm_id, [b"abc", b"\x00\xff"], data={"n": 5})
-    shared_kernel.wait_for_state(sent, "idle")
-    echo = wait_for_comm(shared_kernel, comm_id, "echo")
+    sent = send_comm(trusted_kernel, "msg", comm_id, [b"abc", b"\x00\xff"], data={"n": 5})
+    trusted_kernel.wait_for_state(sent, "idle")
+    echo = wait_for_comm(trusted_kernel, comm_id, "echo")
     assert echo["content"]["data"] == {"echo": {"n": 5}}
     assert [bytes(buffer) for buffer in echo["buffers"]] == [b"cba", b"\xff\x00"]
 
-    closed = send_comm(shared_kernel, "close", comm_id, data={})
-    shared_kernel.wait_for_state(closed, "idle")
-    result = shared_kernel.run("received").result["text/plain"]
+    closed = send_comm(trusted_kernel, "close", comm_id, data={})
+    trusted_kernel.wait_for_state(closed, "idle")
+    result = trusted_kernel.run("received").result["text/plain"]
     assert "('open', {'greeting': 1})" in result
     assert "[b'abc', b'\\x00\\xff']" in result
     assert "('close',)" in result
 
 
-def test_a_comm_opened_by_the_guest_is_announced_listed_and_closed(shared_kernel: Kernel):
-    run = shared_kernel.run(
+def test_a_comm_opened_by_the_guest_is_announced_listed_and_closed(trusted_kernel: Kernel):
+    run = trusted_kernel.run(
         "from comm import create_comm\n"
         "mine = create_comm(target_name='test.mine', data={'a': 1}, buffers=[b'xyz'])\n"
         "mine.comm_id"
@@ -80,49 +94,49 @@ def test_a_comm_opened_by_the_guest_is_announced_listed_and_closed(shared_kernel
     assert [bytes(buffer) for buffer in opened["buffers"]] == [b"xyz"]
 
     for ask in ({}, {"target_name": "test.mine"}):
-        comms = shared_kernel.request("comm_info_request", ask)["content"]["comms"]
+        comms = trusted_kernel.request("comm_info_request", ask)["content"]["comms"]
         assert comms[comm_id] == {"target_name": "test.mine"}
-    other = shared_kernel.request("comm_info_request", {"target_name": "x"})["content"]["comms"]
+    other = trusted_kernel.request("comm_info_request", {"target_name": "x"})["content"]["comms"]
     assert other == {}
 
-    shared_kernel.run("heard = []\nmine.on_msg(lambda m: heard.append(m['content']['data']))")
-    sent = send_comm(shared_kernel, "msg", comm_id, data={"from": "client"})
-    shared_kernel.wait_for_state(sent, "idle")
-    assert shared_kernel.run("heard").result["text/plain"] == "[{'from': 'client'}]"
+    trusted_kernel.run("heard = []\nmine.on_msg(lambda m: heard.append(m['content']['data']))")
+    sent = send_comm(trusted_kernel, "msg", comm_id, data={"from": "client"})
+    trusted_kernel.wait_for_state(sent, "idle")
+    assert trusted_kernel.run("heard").result["text/plain"] == "[{'from': 'client'}]"
 
-    run = shared_kernel.run("mine.close()")
+    run = trusted_kernel.run("mine.close()")
     assert [c["comm_id"] for c in run.contents("comm_close")] == [comm_id]
-    assert comm_id not in shared_kernel.request("comm_info_request", {})["content"]["comms"]
+    assert comm_id not in trusted_kernel.request("comm_info_request", {})["content"]["comms"]
 
 
-def test_a_comm_for_an_unknown_target_is_closed(shared_kernel: Kernel):
+def test_a_comm_for_an_unknown_target_is_closed(trusted_kernel: Kernel):
     comm_id = uuid.uuid4().hex
-    opened = send_comm(shared_kernel, "open", comm_id, target_name="no.such.target", data={})
-    shared_kernel.wait_for_state(opened, "idle")
-    shared_kernel.wait_for(
+    opened = send_comm(trusted_kernel, "open", comm_id, target_name="no.such.target", data={})
+    trusted_kernel.wait_for_state(opened, "idle")
+    trusted_kernel.wait_for(
         lambda m: m["msg_type"] == "comm_close" and m["content"]["comm_id"] == comm_id,
         "comm_close",
     )
-    assert shared_kernel.run("1").status == "ok"
+    assert trusted_kernel.run("1").status == "ok"
 
 
-def test_messages_for_an_unknown_comm_harm_nobody(shared_kernel: Kernel):
+def test_messages_for_an_unknown_comm_harm_nobody(trusted_kernel: Kernel):
     for action in ("msg", "close"):
-        sent = send_comm(shared_kernel, action, "no-such-comm", data={})
-        shared_kernel.wait_for_state(sent, "idle")
-    assert shared_kernel.run("1").status == "ok"
+        sent = send_comm(trusted_kernel, action, "no-such-comm", data={})
+        trusted_kernel.wait_for_state(sent, "idle")
+    assert trusted_kernel.run("1").status == "ok"
 
 
-def test_what_a_comm_callback_prints_belongs_to_the_comm_message(shared_kernel: Kernel):
-    run = shared_kernel.run(
+def test_what_a_comm_callback_prints_belongs_to_the_comm_message(trusted_kernel: Kernel):
+    run = trusted_kernel.run(
         "from comm import create_comm\n"
         "talker = create_comm(target_name='test.talker')\n"
         "talker.on_msg(lambda m: print('callback speaks'))"
     )
     comm_id = run.contents("comm_open")[0]["comm_id"]
-    sent = send_comm(shared_kernel, "msg", comm_id, data={})
-    shared_kernel.wait_for_state(sent, "idle")
-    spoken = shared_kernel.wait_for_text("callback speaks")
+    sent = send_comm(trusted_kernel, "msg", comm_id, data={})
+    trusted_kernel.wait_for_state(sent, "idle")
+    spoken = trusted_kernel.wait_for_text("callback speaks")
     assert spoken["parent_header"]["msg_id"] == sent
 
 
@@ -140,3 +154,26 @@ def test_the_stock_widgets_work(shared_kernel: Kernel):
     shared_kernel.wait_for_state(sent, "idle")
     shared_kernel.wait_for_text("now 7")
     assert shared_kernel.run("slider.value").result["text/plain"] == "7"
+
+
+@pytest.mark.skipif(not IS_OURS, reason="a promise of the sandbox kernel's alone")
+def test_other_comms_reach_the_guest_but_not_the_browser(shared_kernel: Kernel):
+    assert shared_kernel.run(TARGET).status == "ok"
+    comm_id = uuid.uuid4().hex
+    opened = send_comm(shared_kernel, "open", comm_id, target_name="test.echo", data={"n": 1})
+    shared_kernel.wait_for_state(opened, "idle")
+    sent = send_comm(shared_kernel, "msg", comm_id, [b"abc"], data={"n": 2})
+    shared_kernel.wait_for_state(sent, "idle")
+    heard = shared_kernel.run("received").result["text/plain"]
+    assert "('open', {'n': 1})" in heard
+    assert "[b'abc']" in heard
+    assert [
+        m
+        for m in shared_kernel.heard
+        if m["msg_type"] == "comm_msg" and m["content"]["comm_id"] == comm_id
+    ] == []
+    run = shared_kernel.run(
+        "from comm import create_comm\n"
+        "hidden = create_comm(target_name='test.mine', data={'target_module': 'evil'})"
+    )
+    assert run.contents("comm_open") == []

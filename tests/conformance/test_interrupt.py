@@ -102,7 +102,7 @@ def test_many_interrupts_in_a_row_leave_a_working_kernel(shared_kernel: Kernel):
     "stubborn",
     [
         "import signal, time\n"
-        "signal.signal(signal.SIGINT, signal.SIG_IGN); signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)\n"
         "print('begun', flush=True)\nwhile True: time.sleep(1)",
         "print('begun', flush=True)\n"
         "while True:\n    try:\n        while True: pass\n    except BaseException: pass",

@@ -32,12 +32,12 @@ def python(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def start_guest(python: str, tmp_path: Path) -> Iterator[Callable[..., Guest]]:
-    """Start supervisors for one test: `start_guest(runner=SOURCE, limits={…})`."""
+    """Start supervisors for one test: `start_guest(SOURCE, limits={…})`."""
     with ExitStack() as stack:
 
-        def start(runner: str = FAITHFUL, prefix: list[str] | None = None, **options: Any) -> Guest:
+        def start(source: str = FAITHFUL, prefix: list[str] | None = None, **options: Any) -> Guest:
             script = tmp_path / "runner.py"
-            script.write_text(runner)
+            script.write_text(source)
             command = [*(prefix or []), python, "-I", "-S", str(SUPERVISOR)]
             options.setdefault("runner", [python, "-I", "-S", str(script)])
             return stack.enter_context(closing(Guest(command, tmp_path, **options)))

@@ -39,6 +39,8 @@ import array, json, os, signal, socket, struct, sys, threading, time
 
 requests = socket.socket(fileno=int(os.environ.pop("SANDBOX_RUNNER_FD")))
 inputs = socket.socket(fileno=int(os.environ.pop("SANDBOX_INPUT_FD")))
+for sock in (requests, inputs):
+    sock.set_inheritable(False)
 HEADER = struct.Struct("!IBII")
 (EXECUTE, COMPLETE, COMM) = (2, 3, 7)
 (STDOUT, STDERR, DISPLAY, UPDATE_DISPLAY, CLEAR_OUTPUT, RESULT, ERROR, INPUT_REQUEST,

@@ -210,7 +210,6 @@ def test_a_host_that_stops_reading_for_good_ends_the_supervisor(guest: Guest) ->
     guest.run("pass")
     assert guest.process.stdout is not None
     guest.process.stdout.close()
-    guest.start("send(STDOUT, cell, data=b'x' * 1000)")
     assert guest.wait_exit() == (0, "")
 
 

@@ -6,6 +6,7 @@ and sorts what comes back by cell.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
@@ -130,7 +131,7 @@ class Runner:
 
     # Requests
 
-    def request(self, kind: int, data: bytes = b"", **meta: Any) -> Cell:
+    def request(self, kind: int, data: bytes = b"", meta: dict[str, Any] | None = None) -> Cell:
         """Send a request; returns the cell that its answers will be in."""
         self.latest += 1
         cell = self.cells[self.latest] = Cell()
@@ -165,14 +166,18 @@ class Runner:
 
     def ask(self, kind: int, code: str, **meta: Any) -> dict[str, Any]:
         """Send a request that is no cell and return its reply."""
-        return self.finish(self.request(kind, code.encode(), **meta)).reply
+        return self.finish(self.request(kind, code.encode(), meta)).reply
 
     def finish(self, cell: Cell) -> Cell:
         """Wait for the cell's reply, then take what its pipes hold."""
         self.wait_for(lambda: cell.is_answered)
+        self.take()
+        return cell
+
+    def take(self) -> None:
+        """Read what has arrived, without waiting."""
         while self._pump(0):
             pass
-        return cell
 
     def answer(self, text: str, cell: int | None = None) -> None:
         """Reply to an input request."""
@@ -230,10 +235,8 @@ class Runner:
         self._input.close()
         for descriptor in self._pipes:
             os.close(descriptor)
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
 
 

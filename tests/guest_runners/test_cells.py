@@ -11,7 +11,8 @@ from tests.guest_runners.support import Runner
 def test_a_runner_says_what_it_is(start_runner) -> None:
     info = start_runner("ipython").info
     assert (info["implementation"], info["language"]) == ("ipython", "python")
-    assert info["ipython"] and info["version"].count(".") == 2
+    assert info["ipython"]
+    assert info["version"].count(".") == 2
     assert "IPython" in info["banner"]
     plain = start_runner("plain").info
     assert (plain["implementation"], plain["ipython"]) == ("python", None)

@@ -60,7 +60,9 @@ def test_a_display_is_updated_from_a_later_cell(runner: Runner) -> None:
 
 
 def test_raw_bundles_and_metadata_are_passed_on(runner: Runner) -> None:
-    cell = runner.execute("display({'text/html': '<i>'}, raw=True, metadata={'text/html': {'w': 1}})")
+    cell = runner.execute(
+        "display({'text/html': '<i>'}, raw=True, metadata={'text/html': {'w': 1}})"
+    )
     assert cell.displays == [
         {"data": {"text/html": "<i>"}, "metadata": {"text/html": {"w": 1}}, "transient": {}}
     ]
@@ -68,8 +70,16 @@ def test_raw_bundles_and_metadata_are_passed_on(runner: Runner) -> None:
 
 def test_clearing_keeps_its_place(runner: Runner) -> None:
     imports = "from IPython.display import clear_output\n" if runner.info["ipython"] else ""
-    cell = runner.execute(imports + "print('a')\nclear_output(wait=True)\nprint('b')\nclear_output()")
-    assert cell.kinds == [Kind.STDOUT, Kind.CLEAR_OUTPUT, Kind.STDOUT, Kind.CLEAR_OUTPUT, Kind.REPLY]
+    cell = runner.execute(
+        imports + "print('a')\nclear_output(wait=True)\nprint('b')\nclear_output()"
+    )
+    assert cell.kinds == [
+        Kind.STDOUT,
+        Kind.CLEAR_OUTPUT,
+        Kind.STDOUT,
+        Kind.CLEAR_OUTPUT,
+        Kind.REPLY,
+    ]
     assert [meta["wait"] for meta in cell.metas(Kind.CLEAR_OUTPUT)] == [True, False]
 
 
@@ -96,7 +106,12 @@ def test_numpys_numbers_are_numbers(start_runner, shell: str) -> None:
         "display({'application/json': {'i': np.int64(3), 'f': np.float32(0.5), 'b': np.bool_(True),"
         " 'a': np.arange(3)}}, raw=True)"
     )
-    assert cell.displays[0]["data"]["application/json"] == {"i": 3, "f": 0.5, "b": True, "a": [0, 1, 2]}
+    assert cell.displays[0]["data"]["application/json"] == {
+        "i": 3,
+        "f": 0.5,
+        "b": True,
+        "a": [0, 1, 2],
+    }
 
 
 def test_nesting_and_cycles_end_somewhere(runner: Runner) -> None:

@@ -81,7 +81,9 @@ def test_exit_values_are_shown(runner: Runner) -> None:
 
 
 def test_a_chain_of_exceptions_shows_all_of_them(runner: Runner) -> None:
-    cell = runner.execute("try:\n    1/0\nexcept ZeroDivisionError as e:\n    raise KeyError('k') from e")
+    cell = runner.execute(
+        "try:\n    1/0\nexcept ZeroDivisionError as e:\n    raise KeyError('k') from e"
+    )
     assert "ZeroDivisionError" in text_of(cell.error)
     assert cell.error["ename"] == "KeyError"
 

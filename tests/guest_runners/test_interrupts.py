@@ -11,7 +11,8 @@ LOOPS = {
     "sleep": "import time\nprint('go')\ntime.sleep(60)",
     "busy": "print('go')\nwhile True: pass",
     "await": "import asyncio\nprint('go')\nawait asyncio.sleep(60)",
-    "busy in an async cell": "import asyncio\nawait asyncio.sleep(0)\nprint('go')\nwhile True: pass",
+    "busy in an async cell": "import asyncio\nawait asyncio.sleep(0)\nprint('go')\n"
+    "while True: pass",
     "gather": "import asyncio\nprint('go')\nawait asyncio.gather(*map(asyncio.sleep, [60, 61]))",
     "future": "import asyncio\nprint('go')\nawait asyncio.get_running_loop().create_future()",
     "sleep in the loop": "import asyncio, time\nprint('go')\ntime.sleep(60)",
@@ -38,7 +39,8 @@ def test_a_cell_is_interrupted(runner: Runner, name: str) -> None:
 
 def test_user_code_may_catch_an_interrupt(runner: Runner) -> None:
     cell = runner.begin(
-        "import time\ntry:\n    print('go'); time.sleep(60)\nexcept KeyboardInterrupt:\n    print('saved')"
+        "import time\ntry:\n    print('go'); time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    print('saved')"
     )
     runner.wait_for(lambda: cell.stdout == "go\n")
     runner.interrupt()
@@ -114,7 +116,9 @@ def test_a_background_task_survives_the_interrupt_of_a_cell(runner: Runner) -> N
     runner.wait_for(lambda: cell.stdout == "go\n")
     runner.interrupt()
     assert runner.finish(cell).error["ename"] == "KeyboardInterrupt"
-    assert runner.execute("before = ticks; await asyncio.sleep(0.05); ticks > before").result == "True"
+    assert (
+        runner.execute("before = ticks; await asyncio.sleep(0.05); ticks > before").result == "True"
+    )
 
 
 @pytest.mark.parametrize("code", ["!echo go; sleep 60", "%%bash\necho go; sleep 60"])
@@ -127,8 +131,10 @@ def test_a_shell_command_is_interrupted(ipython: Runner, code: str) -> None:
 
 
 def test_completion_is_interrupted(plain: Runner) -> None:
-    plain.execute("class S:\n    def __dir__(self):\n        print('go', flush=True)\n        while True: pass\ns = S()")
-    cell = plain.request(Kind.COMPLETE, b"s.", cursor_pos=2)
+    plain.execute(
+        "class S:\n    def __dir__(self):\n        print('go')\n        while True: pass\ns = S()"
+    )
+    cell = plain.request(Kind.COMPLETE, b"s.", {"cursor_pos": 2})
     plain.wait_for(lambda: cell.stdout.startswith("go"))
     plain.interrupt()
     assert plain.finish(cell).reply["matches"] == []

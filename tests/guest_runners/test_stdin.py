@@ -62,7 +62,9 @@ def test_answers_for_other_cells_are_ignored(runner: Runner) -> None:
 
 
 def test_a_question_is_interrupted_and_its_answer_is_not_given_to_the_next(runner: Runner) -> None:
-    cell = runner.begin("try: input('a')\nexcept KeyboardInterrupt: print('no')\n", allow_stdin=True)
+    cell = runner.begin(
+        "try: input('a')\nexcept KeyboardInterrupt: print('no')\n", allow_stdin=True
+    )
     wait_for_question(runner, cell)
     runner.interrupt()
     assert runner.finish(cell).stdout == "no\n"

@@ -103,7 +103,9 @@ def test_output_can_be_redirected(runner: Runner, how: str) -> None:
 
 
 def test_a_replaced_stdout_stays_replaced_and_output_before_it_arrives(runner: Runner) -> None:
-    cell = runner.execute("import sys, io\nprint('before')\nkeep = sys.stdout; sys.stdout = io.StringIO()")
+    cell = runner.execute(
+        "import sys, io\nprint('before')\nkeep = sys.stdout; sys.stdout = io.StringIO()"
+    )
     assert cell.stdout == "before\n"
     assert runner.execute("print('kept')").stdout == ""
     assert runner.execute("keep.write(sys.stdout.getvalue()); sys.stdout = keep").stdout == "kept\n"

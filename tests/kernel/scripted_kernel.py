@@ -66,6 +66,7 @@ class ScriptedSession:
         self._interrupted = asyncio.Event()
         self._answer: asyncio.Future[str] | None = None
         self._is_running = False
+        self._ended = asyncio.Event()
         self._late: list[asyncio.Task[None]] = []
 
     async def start(self) -> dict[str, Any]:
@@ -119,6 +120,7 @@ class ScriptedSession:
     ) -> Outcome:
         assert not self._is_running, "cells must not overlap"
         self._is_running = True
+        self._ended.clear()
         self._cell += 1
         self._interrupted.clear()
         on_cell(self._cell)
@@ -134,6 +136,7 @@ class ScriptedSession:
                     break
         finally:
             self._is_running = False
+            self._ended.set()
         error = run.end.get("error")
         return Outcome(
             "error" if error else "ok",
@@ -211,8 +214,7 @@ class ScriptedSession:
 
     async def _do_late(self, run: Any, text: str) -> None:
         async def later() -> None:
-            while self._is_running:
-                await asyncio.sleep(0)
+            await self._ended.wait()
             self._on_event(events.TextWritten(run.cell, "stdout", text + "\n"))
 
         self._late.append(asyncio.ensure_future(later()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 
@@ -110,12 +111,10 @@ def test_what_cannot_be_read_is_refused_at_once(tmp_path):
 
 @given(
     st.dictionaries(
-        st.sampled_from(sorted(GOOD) + ["curve_publickey", "curve_secretkey"]),
+        st.sampled_from([*sorted(GOOD), "curve_publickey", "curve_secretkey"]),
         st.none() | st.integers() | st.text() | st.lists(st.integers()),
     )
 )
 def test_any_fields_are_a_connection_or_a_clear_error(fields):
-    try:
-        connection.parse("c.json", {**GOOD, **fields})
-    except ConnectionFileError as error:
-        assert "c.json" in str(error)
+    with contextlib.suppress(ConnectionFileError):
+        assert connection.parse("c.json", {**GOOD, **fields}).path == "c.json"

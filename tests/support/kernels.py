@@ -209,16 +209,26 @@ class Kernel(Client):
     def connection_info(self) -> dict[str, Any]:
         return self.manager.get_connection_info()
 
+    def is_responsive(self) -> bool:
+        """Whether it serves the next request soon: nothing runs, nothing is queued."""
+        if not self.manager.is_alive():
+            return False
+        with contextlib.suppress(AssertionError):
+            self.wait_for_reply(self.ask("kernel_info_request", {}), timeout_s=10)
+            return True
+        return False
+
     def interrupt(self) -> None:
         self.manager.interrupt_kernel()
 
     @contextlib.contextmanager
     def second_client(self) -> Iterator[Client]:
         """Another client, with its own session id, on the same kernel."""
-        client = Client(_connected(self.manager))
-        # The factory shares the manager's session; a second client is somebody else.
-        client.raw.session = client.raw.session.clone()
-        client.raw.session.session = os.urandom(16).hex()
+        raw = BlockingKernelClient()
+        # Not the manager's factory: its clients share one session, thus one identity.
+        raw.load_connection_info(self.connection_info)
+        raw.start_channels()
+        client = Client(raw)
         try:
             client.wait_until_ready()
             yield client

@@ -9,7 +9,9 @@ from __future__ import annotations
 import _thread
 import os
 import sys
+import time
 from functools import lru_cache
+from typing import Any
 
 from sandbox_kernel.backends.base import Backend, Check, SandboxSpec
 from sandbox_kernel.backends.bubblewrap import cgroups, environment, plan
@@ -51,42 +53,50 @@ class BubblewrapBackend(Backend):
         """Start `command` (guest paths) as PID 1 instead of the supervisor, which None means."""
         _refuse_what_we_lack(spec)
         found = environment.discover(spec.python)
+        if os.geteuid() == 0:
+            _refuse_what_others_cannot_read(found)
         identity = os.urandom(16).hex()
-        groups = _make_groups(spec.limits, identity)
-        if groups:
-            # The kernel's wait for the launcher's join begins now, beside the rest.
-            _thread.start_new_thread(cgroups.announce_join, (_cgroup_parents(),))
+        groups = _name_groups(identity)
+        # Started first: its interpreter comes up while we still compute what it shall do,
+        # and from here on it removes the groups whatever happens to us.
+        pid, descriptors = _spawn()
         try:
-            machine = _machine(has_cgroup=bool(groups))
-            cpus = plan.choose_cpus(machine, spec.limits.cpus, _DEFAULT_CPUS)
-            base = plan.uid_base(os.urandom(1)[0])
-            made = plan.make(
-                spec,
-                found,
-                machine,
-                command or [found.executable, "-I", "-S", f"{plan.GUEST_CODE}/supervisor.py"],
-                cpus=cpus,
-                uid_base=base,
-                groups=groups,
-            )
-            pid, descriptors = _spawn(plan.encode(made))
+            with open(descriptors.pop("plan"), "wb") as channel:
+                channel.write(plan.encode(groups))
+                channel.flush()
+                groups = _make_groups(groups, spec.limits)
+                base = plan.uid_base(os.urandom(1)[0])
+                made = _plan(spec, found, command, groups, base)
+                channel.write(plan.encode(made))
         except BaseException:
-            cgroups.remove(groups)
+            _abandon(pid, descriptors)
             raise
-        uid = base + pid if machine.is_root else os.getuid()
+        uid = base + pid if os.geteuid() == 0 else os.getuid()
         return BubblewrapSandbox(identity, boundary(uid, bool(groups)), pid, groups, descriptors)
 
     def collect_garbage(self) -> list[str]:
         removed = []
         for group in _abandoned_groups():
-            cgroups.kill(group)
-            if cgroups.remove(group):
+            try:
+                cgroups.kill(group)
+            except PermissionError:
+                continue  # another user's, who can collect it
+            if _remove_patiently(group):
                 label = os.path.basename(next(iter(group.values())))
                 removed.append(f"control groups of sandbox {label}, whose owner is gone")
         return removed
 
 
-_DEFAULT_CPUS: float = Limits.__dataclass_fields__["cpus"].default
+def _remove_patiently(group: dict[str, str]) -> bool:
+    """The kernel empties a group some milliseconds after its last process was killed."""
+    for _ in range(100):
+        if cgroups.remove(group):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+_DEFAULT_CPUS = Limits().cpus
 
 
 def _refuse_what_we_lack(spec: SandboxSpec) -> None:
@@ -102,6 +112,17 @@ def _refuse_what_we_lack(spec: SandboxSpec) -> None:
         )
     if sys.platform != "linux":
         raise BackendUnavailable("bubblewrap works on Linux only. Use the docker backend here.")
+
+
+def _refuse_what_others_cannot_read(found: environment.Environment) -> None:
+    """Root's guests are another user: what only root may read is not there for them."""
+    for path in (found.prefix, found.base_prefix, found.executable, GUEST_CODE):
+        if os.stat(path).st_mode & 0o005 != 0o005:
+            raise BackendUnavailable(
+                f"{path} can be read by its owner only, and a sandbox that root starts runs as "
+                f"another user. Allow it (chmod -R o+rX {path}), or start the kernel as an "
+                "ordinary user."
+            )
 
 
 @lru_cache(maxsize=1)
@@ -164,16 +185,43 @@ def _cgroup_parents() -> dict[str, str]:
     return cgroups.find_parents()
 
 
-def _make_groups(limits: Limits, identity: str) -> dict[str, str]:
+def _plan(
+    spec: SandboxSpec,
+    found: environment.Environment,
+    command: list[str] | None,
+    groups: dict[str, str],
+    uid_base: int,
+) -> dict[str, Any]:
+    machine = _machine(has_cgroup=bool(groups))
+    return plan.make(
+        spec,
+        found,
+        machine,
+        command or [found.executable, "-I", "-S", f"{plan.GUEST_CODE}/supervisor.py"],
+        cpus=plan.choose_cpus(machine, spec.limits.cpus, _DEFAULT_CPUS),
+        uid_base=uid_base,
+        groups=groups,
+    )
+
+
+def _name_groups(identity: str) -> dict[str, str]:
     owner = cgroups.identify(os.getpid())
-    if owner is None:
-        return {}
     parents = _cgroup_parents()
-    if not parents:
+    if owner is None or not parents:
         return {}
+    return cgroups.name_groups(f"{owner}-{identity}", parents)
+
+
+def _make_groups(groups: dict[str, str], limits: Limits) -> dict[str, str]:
+    """The groups with their limits, or none when this user may not make them."""
     cpus = min(limits.cpus, len(os.sched_getaffinity(0)))
-    label = f"{owner}-{identity}"
-    return cgroups.make(label, limits.memory_bytes, limits.processes, cpus, parents)
+    is_made = cgroups.make(groups, limits.memory_bytes, limits.processes, cpus)
+    if not is_made:
+        return {}
+    # The kernel's wait for the launcher's join begins now, beside the rest. Not earlier: it
+    # holds a lock that making a group needs.
+    _thread.start_new_thread(cgroups.announce_join, (_cgroup_parents(),))
+    return groups
 
 
 def _abandoned_groups() -> list[dict[str, str]]:
@@ -186,7 +234,7 @@ def _abandoned_groups() -> list[dict[str, str]]:
     return list(found.values())
 
 
-def _spawn(encoded: bytes) -> tuple[int, dict[str, int]]:
+def _spawn() -> tuple[int, dict[str, int]]:
     """Start the launcher: its process number, and our ends of its descriptors."""
     ours: dict[str, int] = {}
     theirs: list[int] = []
@@ -195,18 +243,14 @@ def _spawn(encoded: bytes) -> tuple[int, dict[str, int]]:
             reader, writer = os.pipe()
             ours[name], other = (writer, reader) if is_input else (reader, writer)
             theirs.append(other)
-            if name in ("stdin", "stdout"):
+            if name in _LARGE_PIPES:
                 _enlarge(writer)
-        theirs.insert(3, _memory_file(encoded))
         _lift(theirs)
         pid = os.posix_spawn(
             sys.executable,
             [sys.executable, "-I", "-S", "-c", _LAUNCHER],
             {},  # no variable of ours reaches even the launcher
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, fd, target)
-                for fd, target in zip(theirs, _LAUNCHER_FDS, strict=True)
-            ],
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, index) for index, fd in enumerate(theirs)],
             setsid=True,
             setsigmask=_POLITE_SIGNALS,
             setsigdef=_ALL_SIGNALS,
@@ -221,19 +265,23 @@ def _spawn(encoded: bytes) -> tuple[int, dict[str, int]]:
     return pid, ours
 
 
-# Our name for it, and whether we write; in the order of the launcher's descriptors, where
-# the plan comes fourth.
+def _abandon(pid: int, descriptors: dict[str, int]) -> None:
+    """Without a whole plan the launcher removes the groups and ends, within 20 ms."""
+    for fd in descriptors.values():
+        os.close(fd)
+    os.waitpid(pid, 0)
+
+
+# Our name for it, and whether we write; in the order of the launcher's descriptors.
 _PIPES = (
     ("stdin", True),
     ("stdout", False),
     ("stderr", False),
+    ("plan", True),
     ("lifeline", True),
     ("status", False),
 )
-
-
-# The guest's stream and stderr, the plan, the lifeline, status; see `launcher`.
-_LAUNCHER_FDS = (0, 1, 2, 3, 4, 5)
+_LARGE_PIPES = ("stdin", "stdout", "plan")
 
 
 def _lift(descriptors: list[int]) -> None:
@@ -253,10 +301,3 @@ def _enlarge(pipe: int) -> None:
         fcntl.fcntl(pipe, _F_SETPIPE_SZ, PIPE_BYTES)
     except PermissionError:
         return  # the user has many pipes already; a small one is slower, no more
-
-
-def _memory_file(content: bytes) -> int:
-    descriptor = os.memfd_create("plan", os.MFD_CLOEXEC)
-    os.write(descriptor, content)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor

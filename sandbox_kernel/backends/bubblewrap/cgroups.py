@@ -55,26 +55,26 @@ def find_parents(root: str = ROOT, mounts: str = "/proc/self/mountinfo") -> "dic
     return found if all(name in found for name in V1_CONTROLLERS) else {}
 
 
-def make(
-    label: str, memory_bytes: int, processes: int, cpus: float, parents: "dict[str, str]"
-) -> "dict[str, str]":
-    """Make the group with its limits: controller to directory; empty where it is not possible.
-
-    Nothing is left behind of an attempt that fails half way.
-    """
-    groups = {}
+def name_groups(label: str, parents: "dict[str, str]") -> "dict[str, str]":
+    """Where the group will be: controller to directory; empty where there can be none."""
+    if "" not in parents:
+        return {name: os.path.join(parents[name], PARENT, label) for name in parents}
     try:
-        if "" in parents:
-            groups[""] = os.path.join(_open_v2_parent(parents[""]), label)
-        else:
-            groups = {name: os.path.join(parents[name], PARENT, label) for name in parents}
+        return {"": os.path.join(_open_v2_parent(parents[""]), label)}
+    except OSError:
+        return {}
+
+
+def make(groups: "dict[str, str]", memory_bytes: int, processes: int, cpus: float) -> bool:
+    """Make the named group with its limits; leaves nothing of an attempt that fails."""
+    try:
         for name, path in groups.items():
             os.makedirs(path, exist_ok=True)
             _limit(name, path, memory_bytes, processes, cpus)
     except OSError:
         remove(groups)
-        return {}
-    return groups
+        return False
+    return bool(groups)
 
 
 def parent_directories(parents: "dict[str, str]") -> "dict[str, str]":
@@ -154,13 +154,19 @@ def announce_join(parents: "dict[str, str]") -> None:
 
 
 def processes(groups: "dict[str, str]") -> "list[int]":
-    """Who is in it, all threads' leaders, as process numbers of this namespace."""
+    """Who is in it, as process numbers of this namespace; those of others cannot be named."""
     path = groups.get("", groups.get("pids", ""))
-    return [int(pid) for pid in _read(f"{path}/cgroup.procs").split()] if path else []
+    pids = _read(f"{path}/cgroup.procs").split() if path else []
+    # The kernel writes 0 for a process of a foreign namespace, and `kill(0)` would be us.
+    return [int(pid) for pid in pids if int(pid) > 0]
 
 
 def kill(groups: "dict[str, str]") -> None:
-    """SIGKILL everybody in it, also who is being born meanwhile."""
+    """SIGKILL everybody in it, also who is being born meanwhile.
+
+    Raises:
+        PermissionError: they, or the group, are another user's.
+    """
     if "" in groups and os.path.exists(f"{groups['']}/cgroup.kill"):
         _write(f"{groups['']}/cgroup.kill", "1")
         return

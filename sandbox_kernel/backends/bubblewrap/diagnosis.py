@@ -143,7 +143,8 @@ def measure_tree(root: int, last: dict[str, int]) -> dict[str, int]:
 
 def descendants(root: int) -> list[int]:
     """All processes below `root`, bounded. What is orphaned inside stays below its PID 1."""
-    found, pending = [], [root]
+    found: list[int] = []
+    pending = [root]
     while pending and len(found) < 4096:
         pid = pending.pop()
         try:

@@ -4,9 +4,8 @@ Imported by the launcher only, where every millisecond delays the guest: `_ctype
 the C half of `ctypes` and loads in 1 ms, `ctypes` itself in 5. No other import here.
 """
 
+import _ctypes
 import os
-
-import _ctypes  # type: ignore[import-not-found]
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
@@ -15,16 +14,16 @@ PR_SET_PDEATHSIG, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 1, 47, 4
 SIG_SETMASK = 2
 
 
-class _Long(_ctypes._SimpleCData):  # type: ignore[misc]
+class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg]
     _type_ = "l"
 
 
-class _Function(_ctypes.CFuncPtr):  # type: ignore[misc]
+class _Function(_ctypes.CFuncPtr):
     _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
     _restype_ = _Long
 
 
-_C = _ctypes.dlopen(None, os.RTLD_NOW)
+_C = _ctypes.dlopen(None, os.RTLD_NOW)  # type: ignore[arg-type]
 
 
 def call(name: str, *arguments: "int | bytes | None") -> int:

@@ -53,7 +53,19 @@ _ETC_TEXTS = {
 }
 # Docker's masked and read-only paths, and what else tells of the host or its other users.
 _PROC_MASKS = (
-    *("acpi", "asound", "bus", "cmdline", "config.gz", "driver", "dma", "fs", "interrupts", "iomem", "ioports"),
+    *(
+        "acpi",
+        "asound",
+        "bus",
+        "cmdline",
+        "config.gz",
+        "driver",
+        "dma",
+        "fs",
+        "interrupts",
+        "iomem",
+        "ioports",
+    ),
     *("irq", "kallsyms", "kcore", "key-users", "keys", "kmsg", "kpagecount", "kpageflags"),
     *("kpagecgroup", "latency_stats", "modules", "mtrr", "pagetypeinfo", "sched_debug"),
     *("schedstat", "scsi", "slabinfo", "softirqs", "swaps", "sysrq-trigger", "sysvipc"),
@@ -157,9 +169,9 @@ def make(
     }
 
 
-def encode(plan: dict[str, Any]) -> bytes:
+def encode(value: Any) -> bytes:
     """For the launcher, which runs on the interpreter that runs us."""
-    return marshal.dumps(plan)
+    return marshal.dumps(value)
 
 
 def uid_base(random_byte: int) -> int:
@@ -364,13 +376,12 @@ def _variables(spec: SandboxSpec, environment: Environment) -> dict[str, str]:
 
 def _seed(name: str, host_path: str) -> tuple[str, str]:
     """Where the launcher copies a file to, below scratch, and from where."""
-    if os.path.normpath(name) != name or name.startswith(("/", "..")):
+    if os.path.normpath(name) != name or name.startswith(("/", "..")) or name == ".":
         raise SettingsError(f"{name!r} is no path in a guest's home.")
     return f"home/{name}", host_path
 
 
 def _pick_cpus(available: frozenset[int], wanted: float) -> list[int]:
     """Any of them: two sandboxes should not always share the first."""
-    import random
-
-    return sorted(random.sample(sorted(available), min(len(available), math.ceil(wanted))))
+    shuffled = sorted(available, key=lambda _cpu: os.urandom(4))
+    return sorted(shuffled[: math.ceil(wanted)])

@@ -51,6 +51,7 @@ class BubblewrapSandbox(Sandbox):
         self._ending = ""  # "closed" or "killed" when it was us
         self._exit: asyncio.Task[Death] | None = None
         self._send_lock: asyncio.Lock | None = None
+        self._waiting: set[asyncio.Future[None]] = set()
         for name in ("stdin", "stdout", "stderr", "status"):
             os.set_blocking(descriptors[name], False)
 
@@ -71,7 +72,7 @@ class BubblewrapSandbox(Sandbox):
             try:
                 chunk = os.read(self._fds["stdout"], READ_BYTES)
             except BlockingIOError:
-                await _until_ready(self._fds["stdout"], is_writer=False)
+                await self._until_ready(self._fds["stdout"], is_writer=False)
                 has_waited = True
                 continue
             except (KeyError, OSError):
@@ -96,7 +97,7 @@ class BubblewrapSandbox(Sandbox):
                 try:
                     view = view[os.write(self._fds["stdin"], view) :]
                 except BlockingIOError:
-                    await _until_ready(self._fds["stdin"], is_writer=True)
+                    await self._until_ready(self._fds["stdin"], is_writer=True)
                 except (KeyError, OSError):
                     raise SandboxDied((await self.death()).detail) from None
 
@@ -119,8 +120,15 @@ class BubblewrapSandbox(Sandbox):
         self._end("killed")
 
     async def close(self) -> None:
+        import asyncio
+
         self._end("closed")
         await self.death()
+        # Who still waits for a descriptor finds its end; a closed one would never wake them.
+        while self._waiting:
+            for future in list(self._waiting):
+                _wake(future)
+            await asyncio.sleep(0)
         self._close_fds()
 
     async def death(self) -> Death:
@@ -149,9 +157,15 @@ class BubblewrapSandbox(Sandbox):
         words = asyncio.ensure_future(self._drain("stderr", self._words, LAST_WORDS_BYTES))
         await self._drain("status", self._status, STATUS_BYTES)
         # Its status ends when the launcher does; by then all that could write is dead.
-        _, wait_status = os.waitpid(self.launcher_pid, 0)
+        _, wait_status = os.waitpid(self.launcher_pid, 0)  # noqa: ASYNC222 - it has exited
         await words
         self._end("")
+        for _ in range(100):
+            # The launcher did this, unless it was killed itself.
+            if not self.groups or cgroups.remove(self.groups):
+                break
+            cgroups.kill(self.groups)
+            await asyncio.sleep(0.01)
         report = diagnosis.parse_report(bytes(self._status))
         for key in ("cpu_us", "peak", "kills"):
             if key in report:
@@ -172,7 +186,7 @@ class BubblewrapSandbox(Sandbox):
             try:
                 chunk = os.read(fd, 65536)
             except BlockingIOError:
-                await _until_ready(fd, is_writer=False)
+                await self._until_ready(fd, is_writer=False)
                 continue
             if not chunk:
                 return
@@ -184,19 +198,20 @@ class BubblewrapSandbox(Sandbox):
         while fds:
             os.close(fds.popitem()[1])
 
+    async def _until_ready(self, fd: int, *, is_writer: bool) -> None:
+        from asyncio import get_running_loop
 
-async def _until_ready(fd: int, *, is_writer: bool) -> None:
-    from asyncio import get_running_loop
-
-    loop = get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-    add: Any = loop.add_writer if is_writer else loop.add_reader
-    remove: Any = loop.remove_writer if is_writer else loop.remove_reader
-    add(fd, _wake, future)
-    try:
-        await future
-    finally:
-        remove(fd)
+        loop = get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        add: Any = loop.add_writer if is_writer else loop.add_reader
+        remove: Any = loop.remove_writer if is_writer else loop.remove_reader
+        self._waiting.add(future)
+        add(fd, _wake, future)
+        try:
+            await future
+        finally:
+            remove(fd)
+            self._waiting.discard(future)
 
 
 def _wake(future: asyncio.Future[None]) -> None:

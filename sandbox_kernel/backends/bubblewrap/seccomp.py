@@ -48,9 +48,7 @@ Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, co
 
 
 @lru_cache(maxsize=8)
-def program(
-    architecture: str, *, allow_affinity: bool = True, allow_memfd: bool = True
-) -> bytes:
+def program(architecture: str, *, allow_affinity: bool = True, allow_memfd: bool = True) -> bytes:
     """The filter for "x86_64" or "aarch64", as bwrap's `--seccomp` reads it.
 
     Args:

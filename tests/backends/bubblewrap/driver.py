@@ -1,7 +1,8 @@
 """Starts one sandbox with a probe as its first process and prints what came of it as JSON.
 
 Run as a process of its own, so that tests can choose the host's user. On standard input:
-`code`, and optionally `limits`, `spec`, `input`, `is_alone` (wait to be killed).
+`code`, and optionally `limits`, `spec`, `input`, `is_announced` (a line just before the launch),
+`is_alone` (a line when the guest speaks; then wait to be killed), `is_ended_by_output`.
 """
 
 import asyncio
@@ -49,6 +50,8 @@ async def main():
     spec = SandboxSpec(limits=Limits(**task.get("limits", {})), **task.get("spec", {}))
     backend = BubblewrapBackend()
     python = task["python"]
+    if task.get("is_announced"):
+        print("launching", flush=True)
     sandbox = backend.launch_command(spec, [python, "-I", "-c", task["code"]])
     try:
         async with asyncio.timeout(TIMEOUT_S):

@@ -45,7 +45,7 @@ rows = dict(line.split(":", 1) for line in open("/proc/self/status"))
 import os
 print(json.dumps({
     "pid": os.getpid(), "uid": os.getuid(), "gid": os.getgid(), "groups": os.getgroups(),
-    "capabilities": [rows[name].strip() for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")],
+    "capabilities": [rows["Cap" + set].strip() for set in ("Inh", "Prm", "Eff", "Bnd", "Amb")],
     "no_new_privileges": rows["NoNewPrivs"].strip(), "seccomp": rows["Seccomp"].strip(),
     "hostname": os.uname().nodename, "descriptors": sorted(os.listdir("/proc/self/fd")),
     "cwd": os.getcwd(), "root": sorted(os.listdir("/")), "variables": sorted(os.environ),
@@ -121,7 +121,13 @@ def test_sandbox_of_a_user_stays_that_user_outside(user):
 
 
 def test_host_files_that_only_root_may_read_stay_unread(host):
-    paths = ["/etc/shadow", "/etc/pip.conf", "/etc/machine-id", "/root/.bash_history", "/proc/kcore"]
+    paths = [
+        "/etc/shadow",
+        "/etc/pip.conf",
+        "/etc/machine-id",
+        "/root/.bash_history",
+        "/proc/kcore",
+    ]
     paths += ["/proc/1/environ", "/etc/hostname", "/proc/cmdline", "/proc/keys", "/proc/timer_list"]
     found = json.loads(host.inside(READ_FILES.format(paths=paths)).output)
     allowed = {"/proc/1/environ", "/etc/hostname"}  # its own, and synthetic
@@ -142,7 +148,7 @@ def creates(path):
     except OSError:
         return False
 mounts = [line.split()[4] for line in open("/proc/self/mountinfo")]
-directories = [path for path in mounts if os.path.isdir(path)] + ["/run", "/home", "/dev/pts", "/sys"]
+directories = [path for path in mounts if os.path.isdir(path)]
 for top in ("/run", "/home", "/etc", "/dev", "/sys", "/root", "/opt", "/lib", "/usr/local"):
     directories += [where for where, names, files in os.walk(top)][:2000]
 print(json.dumps(sorted({path for path in directories if creates(path)})))
@@ -296,8 +302,7 @@ def test_user_namespaces_cannot_be_made_by_a_tool_either(host):
 def test_only_the_loopback_interface_is_there_and_it_works(host):
     code = """
 import json, socket
-names = [name for _, name in socket.if_nameindex()] if False else \
-    [line.split(":")[0].strip() for line in open("/proc/net/dev").read().splitlines()[2:]]
+names = [line.split(":")[0].strip() for line in open("/proc/net/dev").read().splitlines()[2:]]
 server = socket.create_server(("127.0.0.1", 0))
 client = socket.create_connection(server.getsockname())
 def reaches(address):
@@ -316,12 +321,11 @@ print(json.dumps([names, reaches(("169.254.169.254", 80)), reaches(("8.8.8.8", 5
 
 def test_setuid_programs_give_nothing(host):
     code = """
-import glob, os, stat
-found = [p for p in glob.glob("/usr/bin/*") if os.path.exists(p) and os.stat(p).st_mode & stat.S_ISUID]
-flags = os.statvfs("/usr").f_flag
-print(len(found) >= 0, bool(flags & os.ST_NOSUID), bool(flags & os.ST_RDONLY))
+import os
+flags = {path: os.statvfs(path).f_flag for path in ("/usr", "/etc", "/workspace", "/tmp")}
+print(all(flag & os.ST_NOSUID for flag in flags.values()), bool(flags["/usr"] & os.ST_RDONLY))
 """
-    assert host.inside(code).output.split() == ["True", "True", "True"]
+    assert host.inside(code).output.split() == ["True", "True"]
 
 
 def test_variables_of_the_spec_and_no_others_arrive(host):

@@ -19,7 +19,7 @@ def start() -> None:
         sys.path[0] = ""
     else:
         sys.path.insert(0, "")
-    from _sandbox_guest.runners.python.main import main
+    from _sandbox_guest.runners.python.main import main  # type: ignore[import-not-found]
 
     main()
 

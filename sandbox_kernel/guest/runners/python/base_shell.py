@@ -36,7 +36,7 @@ class Execution(NamedTuple):
     """One cell to run, as EXECUTE has it."""
 
     code: str
-    count: int
+    number: int  # what `In[…]` shows
     is_silent: bool
     is_stored: bool
     expressions: Dict[str, str]
@@ -91,8 +91,8 @@ class Output:
 
 
 def _shorten(text: Any, limit: int) -> str:
-    text = str(text)
-    return text if len(text) <= limit else text[: limit // 2] + " … " + text[-limit // 2 :]
+    whole = str(text)
+    return whole if len(whole) <= limit else whole[: limit // 2] + " … " + whole[-limit // 2 :]
 
 
 class Shell(ABC):
@@ -102,7 +102,7 @@ class Shell(ABC):
     def info(self) -> Json:
         """What RUNNER_READY says."""
 
-    def use_figures(self) -> None:
+    def use_figures(self) -> None:  # noqa: B027  # most shells have nothing to do
         """Called right after user code has imported matplotlib."""
 
     @abstractmethod

@@ -44,5 +44,5 @@ class Cells:
 
         stamped_start.__name__ = "start"
         stamped_start.__doc__ = start.__doc__
-        threading.Thread.start = stamped_start  # type: ignore[method-assign]
+        threading.Thread.start = stamped_start  # type: ignore[method-assign, assignment]
         threading.Thread._bootstrap_inner = stamped_bootstrap  # type: ignore[attr-defined]

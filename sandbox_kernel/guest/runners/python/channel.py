@@ -6,14 +6,15 @@ in one step, and the buffer remembers how far it got.
 Rule 2: a process that user code forks must not speak on our socket.
 """
 
-import json
 import os
 import socket
 import struct
 import threading
 from _thread import get_ident
 from collections import deque
+from contextlib import suppress
 from io import BufferedWriter, FileIO
+from json import loads
 from typing import Any, Deque, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from ...framing import HEADER, MAX_FRAME_BYTES, REQUEST_KINDS, Decoder, Frame
@@ -102,7 +103,7 @@ class Channel:
                     break
                 except OSError:
                     os._exit(0)  # the supervisor is gone, and so is everything else soon
-                except BaseException as error:  # noqa: B036  # a signal handler's: the rest first
+                except BaseException as error:  # a signal handler's: the rest first
                     interruption = error
             if interruption is not None:
                 raise interruption
@@ -157,16 +158,14 @@ class Channel:
         if self.is_ours:
             self.is_ours = False
             self._socket.detach()
-            try:
+            with suppress(OSError):
                 os.close(self.descriptor)
-            except OSError:
-                pass
 
 
 def read_json(frame: Frame) -> Dict[str, Any]:
     """The frame's meta; {} when it is no JSON object (the host never sends that)."""
     try:
-        value = json.loads(frame.meta) if frame.meta else {}
+        value = loads(frame.meta) if frame.meta else {}
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -40,7 +40,7 @@ class Comms:
                 **keys: Any,
             ) -> None:
                 """Called by the base class for whatever is to be sent."""
-                target = keys.get("target_name") or getattr(self, "target_name", "")
+                target = str(keys.get("target_name") or self.target_name)
                 send(msg_type, self.comm_id, target, data or {}, metadata or {}, buffers or [])
 
         comm.create_comm = SandboxComm
@@ -65,17 +65,18 @@ class Comms:
         }
         self._output.send(Kind.COMM_OUT, meta, b"".join(pieces))
 
-    def handle(self, meta: Json, content: bytes) -> None:
-        """Give one message of the browser's to whoever registered for it."""
+    def handle(self, meta: Json, content: bytes) -> Json:
+        """Give one message of the browser's to whoever registered for it; returns the reply."""
         action = meta.get("action")
         if "comm" not in sys.modules and not self._can_import(action):
             if action == "open":
                 self._send("comm_close", str(meta.get("comm_id")), "", {}, {}, [])
-            return
+            return {"status": "ok"}
         manager = sys.modules["comm"].get_comm_manager()
         handler = getattr(manager, "comm_%s" % action, None)
         if handler is not None:
             handler(None, None, self._message(meta, content))
+        return {"status": "ok"}
 
     def _can_import(self, action: Any) -> bool:
         """Only an open is news to a runner that has no comms."""

@@ -77,7 +77,7 @@ class EventLoop:
         finally:
             self._is_bare = False
             if self._loop is not None:
-                sys.modules["asyncio"]._set_running_loop(None)  # type: ignore[attr-defined]
+                sys.modules["asyncio"]._set_running_loop(None)
 
     def asyncio_imported(self) -> None:
         """A cell that began without a loop imports asyncio: give it the loop it expects."""
@@ -146,7 +146,7 @@ class _Run:
                 make_task(self._await(coroutine))
                 return
             self._finish()
-        except BaseException as error:  # noqa: B036  # `run` raises it again
+        except BaseException as error:  # `run` raises it again
             self.error = error
         self._end()
 
@@ -154,7 +154,7 @@ class _Run:
         try:
             await coroutine
             self._finish()
-        except BaseException as error:  # noqa: B036  # `run` raises it again
+        except BaseException as error:  # `run` raises it again
             self.error = error
         self._end()
 

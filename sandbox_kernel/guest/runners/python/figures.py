@@ -32,5 +32,7 @@ def to_png(figure: Any) -> bytes:
     """The picture as IPython's inline backend makes it."""
     content = io.BytesIO()
     canvas = figure.canvas if hasattr(figure.canvas, "print_png") else FigureCanvas(figure)
-    canvas.print_figure(content, format="png", bbox_inches="tight", facecolor=figure.get_facecolor())
+    canvas.print_figure(
+        content, format="png", bbox_inches="tight", facecolor=figure.get_facecolor()
+    )
     return content.getvalue()

@@ -17,7 +17,7 @@ class AfterImport:
 
     def install(self) -> None:
         """Begin to watch."""
-        sys.meta_path.insert(0, self)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, self)
 
     def watch(self, name: str, action: Callable[[], None]) -> None:
         """Call `action` once after `name` was imported; at once if it was already."""

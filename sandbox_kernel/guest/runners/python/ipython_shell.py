@@ -10,12 +10,12 @@ import sys
 import warnings
 from typing import Any, Coroutine, Dict, List, Optional
 
-from IPython.core import page, release
+from IPython.core import release
 from IPython.core.async_helpers import _asyncio_runner
 from IPython.core.autocall import ExitAutocall
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
-from IPython.core.error import StdinNotImplementedError
+from IPython.core.error import StdinNotImplementedError, UsageError
 from IPython.core.history import HistoryManager
 from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
 from traitlets import Any as AnyTrait
@@ -23,9 +23,13 @@ from traitlets import Bool, Type, default
 
 from .base_shell import Execution, Json, Output, Shell, Tools
 from .ipython_kernel import KernelFace
+from .ipython_shortcuts import LazyCompleter, QuickCompiler, QuickTransformers
 from .shell_commands import run_command
 
 _CODE_WITH_AWAIT = ("await", "async ")
+_SCREEN_TOOLKITS = frozenset(
+    ("tk", "qt", "qt4", "qt5", "qt6", "gtk", "gtk3", "gtk4", "wx", "osx", "macosx", "pyglet")
+)
 
 
 class SandboxDisplayHook(DisplayHook):  # type: ignore[misc]
@@ -34,6 +38,11 @@ class SandboxDisplayHook(DisplayHook):  # type: ignore[misc]
     output: Any = None
     _bundle: Optional[Json] = None
     _metadata: Any = None
+
+    def quiet(self) -> bool:
+        """Whether the cell ends with a semicolon; tokenizes only those that have one."""
+        inputs = self.shell.history_manager.input_hist_parsed
+        return bool(inputs and ";" in inputs[-1] and super().quiet())
 
     def write_output_prompt(self) -> None:
         """The host writes `Out[n]`."""
@@ -89,10 +98,11 @@ class Exiter(ExitAutocall):  # type: ignore[misc]
         raise SystemExit(code)
 
 
-class SandboxInteractiveShell(InteractiveShell):  # type: ignore[misc]
+class SandboxInteractiveShell(LazyCompleter):
     """IPython's shell, with its outputs as frames."""
 
     displayhook_class = Type(SandboxDisplayHook)
+    compiler_class = Type(QuickCompiler)
     display_pub_class = Type(SandboxDisplayPublisher)
     autoindent = Bool(False)
     exiter = AnyTrait()
@@ -177,11 +187,10 @@ class SandboxInteractiveShell(InteractiveShell):  # type: ignore[misc]
             kind, value, traceback = self._get_exc_info(exc_tuple)
         except ValueError:
             kind, value, traceback = None, None, None
-        if self.loop is not None and self.loop.was_cancelled and kind is not None:
-            if kind.__name__ == "CancelledError":
-                interrupt = KeyboardInterrupt()
-                super().showtraceback((KeyboardInterrupt, interrupt, traceback), *args, **options)
-                return
+        if _is_cancellation(kind) and self.loop.was_cancelled:
+            interrupt = KeyboardInterrupt()
+            super().showtraceback((KeyboardInterrupt, interrupt, traceback), *args, **options)
+            return
         if _has_group(value):
             # IPython prints these to stderr, where no client finds an error.
             self._showtraceback(kind, value, _format_group(kind, value, traceback))
@@ -190,12 +199,15 @@ class SandboxInteractiveShell(InteractiveShell):  # type: ignore[misc]
 
     def enable_gui(self, gui: Any = None) -> None:
         """There is no screen in a sandbox."""
-        if gui not in (None, "inline", "none", "agg"):
-            from IPython.core.error import UsageError
-
+        if gui in _SCREEN_TOOLKITS:
             raise UsageError(
                 "There is no display in the sandbox for %r. Use %%matplotlib inline." % gui
             )
+
+    def enable_matplotlib(self, gui: Any = None) -> Any:
+        """As IPython's, but refuses what needs a screen before anything is changed."""
+        self.enable_gui(gui)
+        return super().enable_matplotlib(gui)
 
     def ask_exit(self) -> None:
         """Called by old extensions: as `exit`."""
@@ -228,9 +240,7 @@ class SandboxInteractiveShell(InteractiveShell):  # type: ignore[misc]
 InteractiveShellABC.register(SandboxInteractiveShell)
 
 
-def _page_to_payload(
-    shell: Any, text: Any, start: int = 0, *_args: Any, **_options: Any
-) -> None:
+def _page_to_payload(shell: Any, text: Any, start: int = 0, *_args: Any, **_options: Any) -> None:
     data = text if isinstance(text, dict) else {"text/plain": text}
     payload = {"source": "page", "data": data, "start": max(0, start)}
     shell.payload_manager.write_payload(payload)
@@ -241,6 +251,11 @@ def _describe(value: Any) -> str:
         return str(value)
     except Exception:
         return "<%s whose text could not be made>" % type(value).__name__
+
+
+def _is_cancellation(kind: Any) -> bool:
+    # By its name: asyncio may not have been imported.
+    return getattr(kind, "__name__", "") == "CancelledError"
 
 
 def _has_group(value: Any) -> bool:
@@ -272,6 +287,8 @@ class IPythonShell(Shell):
         shell.output = shell.displayhook.output = shell.display_pub.output = output
         shell.loop, shell.tools = tools.loop, tools
         shell.kernel = KernelFace(shell, tools)
+        shell.input_transformer_manager = QuickTransformers()
+        shell._has_started = True
         self._loop = tools.loop
         self._execution: Optional[Execution] = None
         self._result: Any = None
@@ -321,8 +338,8 @@ class IPythonShell(Shell):
         self._execution, self._result = execution, None
         shell.kernel.request_id = execution.request_id
         shell.failure, shell.is_stored = None, execution.is_stored
-        if execution.count > 0:
-            shell.execution_count = execution.count
+        if execution.number > 0:
+            shell.execution_count = execution.number
         history = shell.history_manager
         if execution.is_stored:
             # A fresh runner may go on where another one stopped: `In[n]` is cell n all the same.
@@ -366,7 +383,7 @@ class IPythonShell(Shell):
     def interrupted(self, error: BaseException) -> Json:
         """`error` came where IPython doesn't catch: between the steps of a cell."""
         shell = self._shell
-        if type(error).__name__ == "CancelledError" and self._loop.was_cancelled:
+        if _is_cancellation(type(error)) and self._loop.was_cancelled:
             error = KeyboardInterrupt()
         if shell.failure is None:
             shell.showtraceback((type(error), error, None))

@@ -18,7 +18,9 @@ from .comms import Comms
 from .event_loop import EventLoop
 from .imports import AfterImport
 from .interrupts import Interrupts
+from .quick_imports import import_traitlets
 from .server import Server
+from .shell_commands import flush_before_processes, flush_before_system
 from .stdin import Input, Stdin
 from .streams import Sink, Stream
 
@@ -35,6 +37,7 @@ def main() -> None:
     comms = Comms(Output(tools))
     watcher.watch("comm", comms.patch)
     watcher.watch("getpass", tools.input.patch_getpass)
+    watcher.watch("_posixsubprocess", lambda: flush_before_processes(tools.sink))
     watcher.watch("asyncio", tools.loop.asyncio_imported)
     watcher.watch("matplotlib", shell.use_figures)
     watcher.install()
@@ -93,12 +96,14 @@ def _prepare_forks(tools: Tools, interrupts: Interrupts) -> None:
         sink.after_fork_in_child()
         interrupts.after_fork()
 
+    flush_before_system(sink)
     os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
 
 
 def _make_shell(tools: Tools) -> Shell:
     if os.environ.pop("SANDBOX_RUNNER_SHELL", "") != "plain":
         try:
+            import_traitlets()
             from .ipython_shell import IPythonShell
 
             return IPythonShell(tools)

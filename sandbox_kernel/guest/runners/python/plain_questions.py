@@ -3,6 +3,7 @@
 import codeop
 import inspect
 import re
+from contextlib import suppress
 from typing import Any, Dict, List, Optional
 
 from .base_shell import Json
@@ -23,7 +24,7 @@ def complete(code: str, cursor: int, namespace: Dict[str, Any]) -> Json:
     if name:
         find = completer.attr_matches if "." in name else completer.global_matches
         try:
-            matches = [match.rstrip("( :") for match in find(name)]
+            matches = [match.rstrip("() :") for match in find(name)]
         except Exception:  # a user's property may raise anything
             matches = []
     return {
@@ -83,10 +84,8 @@ def _describe(name: str, value: Any, detail: int) -> str:
         lines.append("Type:      %s" % type(value).__name__)
         lines.append("Value:     %.200s" % repr(value))
     if detail:
-        try:
+        with suppress(OSError, TypeError):
             lines.append("Source:\n%s" % inspect.getsource(value))
-        except (OSError, TypeError):
-            pass
     lines.append("Docstring:\n%s" % (inspect.getdoc(value) or "<no docstring>"))
     return "\n".join(lines)
 
@@ -105,4 +104,7 @@ def is_complete(code: str, flags: int) -> Json:
         return {"status": "complete"}
     found = _INDENT.match(last)
     indent = found.group() if found else ""
-    return {"status": "incomplete", "indent": indent + ("    " if last.rstrip()[-1:] == ":" else "")}
+    return {
+        "status": "incomplete",
+        "indent": indent + ("    " if last.rstrip()[-1:] == ":" else ""),
+    }

@@ -84,11 +84,11 @@ class PlainShell(Shell):
         """Run the cell; return a coroutine instead if it awaits something."""
         self._execution, self._failure = execution, None
         if execution.is_stored:
-            self._inputs.extend([""] * (execution.count - len(self._inputs)))
+            self._inputs.extend([""] * (execution.number - len(self._inputs)))
             self._inputs.append(execution.code)
         try:
             steps = self._compile(execution)
-        except BaseException as error:  # noqa: B036  # user code's failure is a result
+        except BaseException as error:  # user code's failure is a result
             self._fail(error)
             return None
         if any(step.code.co_flags & inspect.CO_COROUTINE for step in steps):
@@ -98,7 +98,7 @@ class PlainShell(Shell):
                 value = eval(step.code, self.namespace)
                 if step.is_expression:
                     sys.displayhook(value)
-        except BaseException as error:  # noqa: B036
+        except BaseException as error:
             self._fail(error)
         return None
 
@@ -110,11 +110,11 @@ class PlainShell(Shell):
                     value = await value
                 if step.is_expression:
                     sys.displayhook(value)
-        except BaseException as error:  # noqa: B036
+        except BaseException as error:
             self._fail(error)
 
     def _compile(self, execution: Execution) -> List[_Step]:
-        name = "Cell In[%d]" % execution.count
+        name = "Cell In[%d]" % execution.number
         lines = [line + "\n" for line in execution.code.split("\n")]
         # No modification time: `linecache.checkcache` leaves such entries alone.
         linecache.cache[name] = (len(execution.code), None, lines, name)
@@ -154,8 +154,8 @@ class PlainShell(Shell):
         if execution is not None and execution.is_stored:
             names = self.namespace
             names["___"], names["__"], names["_"] = names.get("__"), names.get("_"), value
-            names["_%d" % execution.count] = value
-            self._outputs[execution.count] = value
+            names["_%d" % execution.number] = value
+            self._outputs[execution.number] = value
         self._output.result(*format_object(value))
 
     def _fail(self, error: BaseException) -> None:
@@ -188,7 +188,7 @@ class PlainShell(Shell):
     def _evaluate(self, expression: str) -> Json:
         try:
             data, metadata = format_object(eval(expression, self.namespace))
-        except BaseException as error:  # noqa: B036
+        except BaseException as error:
             lines = _format(error, None)
             name, value = type(error).__name__, _text(error)
             return {"status": "error", "ename": name, "evalue": value, "traceback": lines}

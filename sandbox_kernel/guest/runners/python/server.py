@@ -4,8 +4,8 @@ Rule 1: every request gets one REPLY, whatever user code did meanwhile.
 Rule 2: no exception ends the runner. User code's own signal handlers may raise anywhere.
 """
 
-import os
 import sys
+from os import close, dup2
 from typing import Any, Callable, Dict, Optional, Tuple
 
 from ...framing import Frame, Kind
@@ -44,7 +44,7 @@ class Server:
                     return
                 self._unanswered = request.frame.cell
                 self._handle(request)
-            except BaseException as error:  # noqa: B036  # the top: see rule 2
+            except BaseException as error:  # the top: see rule 2
                 self._recover(error)
 
     def _next(self) -> Optional[Request]:
@@ -83,17 +83,17 @@ class Server:
         try:
             self._tools.channel.send(Kind.REPLY, cell, content)
         except FrameTooLarge:
-            small = {key: content[key] for key in ("status", "ename") if key in content}
+            small: Json = {key: content[key] for key in ("status", "ename") if key in content}
             self._tools.channel.send(Kind.REPLY, cell, small)
         self._unanswered = None
 
     def _redirect(self, descriptors: Tuple[int, ...]) -> None:
         """What this cell's subprocesses and C code write goes to its own pipes."""
         self._flush_c_stdio()
-        for target, descriptor in zip((1, 2), descriptors):
-            os.dup2(descriptor, target)
+        for target, descriptor in zip((1, 2), descriptors):  # noqa: B905  # Python 3.8
+            dup2(descriptor, target)
         for descriptor in descriptors:
-            os.close(descriptor)
+            close(descriptor)
 
     def _flush_c_stdio(self) -> None:
         """C's own buffer of standard output belongs to the cell that filled it.
@@ -113,7 +113,7 @@ class Server:
         expressions = meta.get("user_expressions")
         execution = Execution(
             code=frame.data.decode("utf-8", "replace"),
-            count=int(meta.get("execution_count") or 0),
+            number=int(meta.get("execution_count") or 0),
             is_silent=bool(meta.get("silent")),
             is_stored=bool(meta.get("store_history", True)) and not meta.get("silent"),
             expressions=expressions if isinstance(expressions, dict) else {},
@@ -141,7 +141,7 @@ class Server:
                 self._tools.loop.run(start, finish)
             finally:
                 self._interrupts.close()
-        except BaseException as error:  # noqa: B036  # user code's
+        except BaseException as error:  # user code's
             self._interrupts.close()
             return error
         finally:
@@ -182,7 +182,7 @@ class Server:
 
     def _comm(self, frame: Frame, meta: Json) -> Json:
         self._comms.request_id = str(meta.get("msg_id") or "cell-%d" % frame.cell)
-        self._ask_shell(lambda: self._comms.handle(meta, frame.data) or {}, frame, {})
+        self._ask_shell(lambda: self._comms.handle(meta, frame.data), frame, {})
         return {"status": "ok"}
 
 

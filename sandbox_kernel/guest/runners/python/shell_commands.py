@@ -1,12 +1,47 @@
-"""`!command`: a shell's output comes as it is written, through the cell's own descriptors."""
+"""`!command`, and the order of what a cell prints and what its processes write.
 
+The output of processes comes as it is written, through the cell's own descriptors.
+"""
+
+import functools
 import os
+import sys
 from typing import Any
 
 from .streams import Sink
 
 # From SIGINT to SIGKILL. The supervisor's signal reached the command, too.
 _GRACE_S = 0.5
+
+
+def flush_before_processes(sink: Sink) -> None:
+    """What a cell printed before it starts a process is sent before that process writes.
+
+    Called once, right after `_posixsubprocess` was imported, which subprocess,
+    multiprocessing and asyncio all start processes with.
+    """
+    module = sys.modules["_posixsubprocess"]
+    fork_exec = module.fork_exec
+
+    def flushing_fork_exec(*arguments: Any) -> Any:
+        sink.flush()
+        return fork_exec(*arguments)
+
+    module.fork_exec = flushing_fork_exec  # type: ignore[attr-defined]
+    if hasattr(sys.modules.get("subprocess"), "_fork_exec"):
+        sys.modules["subprocess"]._fork_exec = flushing_fork_exec  # type: ignore[attr-defined]
+
+
+def flush_before_system(sink: Sink) -> None:
+    """The same for `os.system`."""
+    system = os.system
+
+    @functools.wraps(system)
+    def flushing_system(command: Any) -> int:
+        sink.flush()
+        return system(command)
+
+    os.system = flushing_system
 
 
 def run_command(command: str, sink: Sink) -> int:

@@ -87,7 +87,7 @@ class Input:
         """Make getpass ask the host, not a terminal."""
         import getpass
 
-        getpass.getpass = self.getpass  # type: ignore[assignment]
+        getpass.getpass = self.getpass
 
 
 class Stdin(io.TextIOBase):

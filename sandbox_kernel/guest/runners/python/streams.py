@@ -7,11 +7,12 @@ Rule 3: in a process that user code forks, output goes to descriptors 1 and 2 th
 """
 
 import io
-import os
 import threading
 from _thread import allocate_lock, get_ident, start_new_thread
+from contextlib import suppress
+from os import write as write_to
 from time import monotonic, sleep
-from typing import Any, Dict, Iterable, List, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
 
 from ...framing import Kind
 from .cells import Cells, read_context
@@ -23,13 +24,16 @@ _FIRST_DELAY_S = 0.01
 _LONGEST_DELAY_S = 0.1
 # More than this is sent at once, by the writer, which so waits for the reader.
 _WAITING_CHARACTERS = 256 * 1024
+# Shorter pieces are not counted: the thread comes before they are much.
+_COUNTED_CHARACTERS = 64
 _FRAME_BYTES = 1024 * 1024
 # Programs that alternate streams line by line would make a frame of every line.
 _MAX_ALTERNATIONS = 32
 _CHILD_BUFFER_BYTES = 8192
 
 Piece = Union[str, bytes]
-Segment = Tuple[int, int, Piece]
+# The cell, or None for what no cell is known to have started; the kind of frame; what.
+Segment = Tuple[Optional[int], int, Piece]
 
 
 class Sink:
@@ -48,17 +52,23 @@ class Sink:
         self._alarm = allocate_lock()
         self._alarm.acquire()
 
+    @property
+    def is_ours(self) -> bool:
+        """False in a process that user code forked."""
+        return self._channel.is_ours
+
     def arm(self) -> None:
         """Something waits that nobody has promised to send: do so soon."""
         self.is_armed = True
         if not self._has_thread:
+            try:
+                # Not a `threading.Thread`: a program that lists or joins those must not see it.
+                start_new_thread(self._run, ())
+            except RuntimeError:
+                return  # no process is left to have; the cell's end sends what waits
             self._has_thread = True
-            # Not a `threading.Thread`: a program that lists or joins those must not see it.
-            start_new_thread(self._run, ())
-        try:
+        with suppress(RuntimeError):  # it was raised before
             self._alarm.release()
-        except RuntimeError:
-            pass  # it was raised before
 
     def _run(self) -> None:
         delay, flushed_at = _FIRST_DELAY_S, 0.0
@@ -82,7 +92,7 @@ class Sink:
                 taken = self.segments[:]
                 del self.segments[: len(taken)]
                 for cell, kind, content in merge(taken):
-                    self._send(cell, kind, content)
+                    self._send(self.cells.latest if cell is None else cell, kind, content)
             finally:
                 self._flusher = 0
 
@@ -113,10 +123,11 @@ class Sink:
         self.is_armed = False
 
 
-def merge(segments: Iterable[Segment]) -> List[Tuple[int, int, bytes]]:
+def merge(segments: Iterable[Segment]) -> List[Tuple[Optional[int], int, bytes]]:
     """Neighbours of one cell and stream become one; streams that alternate much, too."""
-    runs: List[Tuple[int, int, List[Piece]]] = []
-    last_cell, last_kind = -1, -1
+    runs: List[Tuple[Optional[int], int, List[Piece]]] = []
+    last_cell: Optional[int] = -1
+    last_kind = -1
     pieces: List[Piece] = []
     for cell, kind, piece in segments:
         if cell != last_cell or kind != last_kind:
@@ -125,7 +136,7 @@ def merge(segments: Iterable[Segment]) -> List[Tuple[int, int, bytes]]:
             last_cell, last_kind = cell, kind
         pieces.append(piece)
     if len(runs) > _MAX_ALTERNATIONS:
-        together: Dict[Tuple[int, int], List[Piece]] = {}
+        together: Dict[Tuple[Optional[int], int], List[Piece]] = {}
         for cell, kind, pieces in runs:
             together.setdefault((cell, kind), []).extend(pieces)
         runs = [(cell, kind, pieces) for (cell, kind), pieces in together.items()]
@@ -148,9 +159,32 @@ def write_descriptor(kind: int, content: bytes) -> None:
     view = memoryview(content)
     try:
         while view:
-            view = view[os.write(1 if kind == Kind.STDOUT else 2, view) :]
+            view = view[write_to(1 if kind == Kind.STDOUT else 2, view) :]
     except OSError:
         pass
+
+
+def _make_write(
+    sink: Sink, kind: int, accepted: Any, wake: Callable[[Piece], None]
+) -> Callable[[Any], int]:
+    """A stream's `write`: a function in local variables, for its speed."""
+    append = sink.segments.append
+
+    def write(piece: Any) -> int:
+        if not isinstance(piece, accepted):
+            name = type(piece).__name__
+            raise TypeError("write() argument must be %s, not %s" % (accepted.__name__, name))
+        size = len(piece)
+        append((read_context(), kind, piece))
+        if size > _COUNTED_CHARACTERS:
+            sink.waiting += size
+            if sink.waiting > _WAITING_CHARACTERS and sink.is_armed:
+                sink.flush()
+        if not sink.is_armed:
+            wake(piece)
+        return size
+
+    return write
 
 
 class Stream(io.TextIOBase):
@@ -165,33 +199,19 @@ class Stream(io.TextIOBase):
 
     def __init__(self, sink: Sink, kind: int) -> None:
         self._sink = sink
-        self._cells = sink.cells
-        self._append = sink.segments.append
         self._kind = kind
         self._child_buffer: List[Piece] = []
         self.name = "<stdout>" if kind == Kind.STDOUT else "<stderr>"
         self.buffer = BinaryStream(self)
+        self.write = _make_write(sink, kind, str, self._wake)  # type: ignore[method-assign]
+        self.write_bytes = _make_write(sink, kind, bytes, self._wake)
 
-    def write(self, text: str) -> int:
-        """Take `text`; it is sent soon."""
-        if not isinstance(text, str):
-            raise TypeError("write() argument must be str, not %s" % type(text).__name__)
-        self.take(text)
-        return len(text)
-
-    def take(self, piece: Piece) -> None:
-        """What `write` does, for text and for bytes."""
-        cell = read_context()
-        self._append((self._cells.latest if cell is None else cell, self._kind, piece))
-        sink = self._sink
-        sink.waiting += len(piece)
-        if not sink.is_armed:
-            if sink._channel.is_ours:
-                sink.arm()
-            else:
-                self._write_in_child(piece)
-        elif sink.waiting > _WAITING_CHARACTERS:
-            sink.flush()
+    def _wake(self, piece: Piece) -> None:
+        """Nobody has promised yet to send what was taken."""
+        if self._sink.is_ours:
+            self._sink.arm()
+        else:
+            self._write_in_child(piece)
 
     def writelines(self, lines: Any) -> None:
         """Write each of `lines`."""
@@ -200,7 +220,7 @@ class Stream(io.TextIOBase):
 
     def flush(self) -> None:
         """A hint that we don't take: what waits is sent within milliseconds anyway."""
-        if not self._sink._channel.is_ours:
+        if not self._sink.is_ours:
             self._flush_in_child()
 
     def _write_in_child(self, piece: Piece) -> None:
@@ -263,9 +283,7 @@ class BinaryStream(io.BufferedIOBase):
         """Take bytes; they are sent soon, as they are."""
         if isinstance(content, str):
             raise TypeError("a bytes-like object is required, not 'str'")
-        taken = bytes(content)
-        self._text.take(taken)
-        return len(taken)
+        return self._text.write_bytes(bytes(content))
 
     def flush(self) -> None:
         """As the text stream's."""

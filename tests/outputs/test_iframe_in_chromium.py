@@ -1,0 +1,292 @@
+"""What guest html can do inside of the sandboxed frames, in a real Chromium.
+
+The oracle is a server of ours: each probe tries to reach it under a path of its own. Every
+probe has its twin, the same html in a page without the frames, which must get through:
+so a probe that is merely broken cannot pass for a blocked one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox_kernel.outputs import OutputPolicy, iframe
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed"),
+]
+playwright_api = pytest.importorskip("playwright.sync_api")
+
+# For the frames to load side by side, and a request on loopback, which takes milliseconds.
+SETTLE_MS = 6_000
+
+
+class Canary:
+    """Counts what reaches it: HTTP by path, TCP connections on a second port, UDP on a third."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.pages: dict[str, str] = {}
+        self.connections = 0
+        self.datagrams = 0
+        self.changed = threading.Condition()
+        canary = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = canary.pages.get(self.path, "").encode()
+                if not body and self.path != "/favicon.ico":
+                    canary.note(self.path)
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+                self.send_header("Access-Control-Allow-Origin", "*")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET
+            do_OPTIONS = do_GET
+
+            def log_message(self, *_arguments: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.tcp = socket.create_server(("127.0.0.1", 0))
+        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.udp.bind(("127.0.0.1", 0))
+        for work in (self.http.serve_forever, self._accept, self._receive):
+            threading.Thread(target=work, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http.server_address[1]}"
+
+    def note(self, path: str) -> None:
+        with self.changed:
+            self.paths.append(path)
+            self.changed.notify_all()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _address = self.tcp.accept()
+            except OSError:
+                return
+            connection.close()
+            self.note("/tcp")
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                if not self.udp.recvfrom(2048)[0]:
+                    return
+            except OSError:
+                return
+            self.note("/udp")
+
+    def wait_for(self, path: str, timeout_s: float) -> bool:
+        with self.changed:
+            return self.changed.wait_for(
+                lambda: any(seen.startswith(path) for seen in self.paths), timeout_s
+            )
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+        self.tcp.close()
+        self.udp.close()
+
+
+@pytest.fixture
+def canary() -> Iterator[Canary]:
+    canary = Canary()
+    yield canary
+    canary.close()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A profile on disk: a private window, which Playwright opens else, never preconnects."""
+    asyncio.set_event_loop(None)
+    with playwright_api.sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            tmp_path_factory.mktemp("profile"),
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox"],
+        )
+        yield context
+        context.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    page = browser.new_page()
+    yield page
+    page.close()
+
+
+def show(page: Any, canary: Canary, body: str) -> None:
+    """Put `body` where a Jupyter server's page would have it: same site, inserted by script."""
+    canary.pages["/page"] = "<!doctype html><title>host page</title><div id=output></div>"
+    page.goto(f"{canary.url}/page")
+    page.evaluate(
+        "html => { const range = document.createRange();"
+        " output.append(range.createContextualFragment(html)); }",
+        body,
+    )
+
+
+RAN = "<script>document.documentElement.dataset.ran = 'yes'</script>"
+# name -> html that tries to reach {url}/{hit} (or {tcp}, {udp}: ports of their own)
+EXITS = {
+    "fetch": "<script>fetch('{url}/{hit}')</script>",
+    "fetch keepalive": "<script>fetch('{url}/{hit}', {{keepalive: true, mode: 'no-cors'}})</script>",
+    "xhr": "<script>x = new XMLHttpRequest(); x.open('GET', '{url}/{hit}'); x.send()</script>",
+    "beacon": "<script>navigator.sendBeacon('{url}/{hit}', 'data')</script>",
+    "image": "<img src='{url}/{hit}'>",
+    "image by script": "<script>new Image().src = '{url}/{hit}'</script>",
+    "srcset": "<img srcset='{url}/{hit} 1x'>",
+    "picture source": "<picture><source srcset='{url}/{hit}'><img></picture>",
+    "svg image": "<svg><image href='{url}/{hit}' width=9 height=9 /></svg>",
+    "svg use": "<svg><use href='{url}/{hit}#a' /></svg>",
+    "css url": "<style>body {{ background: url({url}/{hit}) }}</style>x",
+    "css import": "<style>@import '{url}/{hit}';</style>",
+    "style sheet": "<link rel=stylesheet href='{url}/{hit}'>",
+    "font": "<style>@font-face {{ font-family: f; src: url({url}/{hit}) }} p {{ font-family: f }}"
+    "</style><p>x",
+    "script": "<script src='{url}/{hit}'></script>",
+    "module": "<script type=module>import '{url}/{hit}'</script>",
+    "dynamic import": "<script>import('{url}/{hit}')</script>",
+    "frame": "<iframe src='{url}/{hit}'></iframe>",
+    "frame by script": "<script>f = document.createElement('iframe'); f.src = '{url}/{hit}';"
+    "document.documentElement.append(f)</script>",
+    "object": "<object data='{url}/{hit}'></object>",
+    "embed": "<embed src='{url}/{hit}'>",
+    "video": "<video src='{url}/{hit}' autoplay></video>",
+    "poster": "<video poster='{url}/{hit}'></video>",
+    "audio": "<script>new Audio('{url}/{hit}').play()</script>",
+    "track": "<video src='data:video/mp4;base64,AA'><track default src='{url}/{hit}'></video>",
+    "event source": "<script>new EventSource('{url}/{hit}')</script>",
+    "web socket": "<script>new WebSocket('{ws}/{hit}')</script>",
+    "form": "<form action='{url}/{hit}' id=f></form><script>f.submit()</script>",
+    "form by button": "<form action='{url}/{hit}'><button id=b></button></form>"
+    "<script>b.click()</script>",
+    "own location": "<script>location = '{url}/{hit}'</script>",
+    "location replace": "<script>location.replace('{url}/{hit}')</script>",
+    "meta refresh": "<meta http-equiv=refresh content='0;url={url}/{hit}'>",
+    "meta refresh by script": "<script>document.head.insertAdjacentHTML('beforeend', "
+    "'<meta http-equiv=refresh content=\"0;url={url}/{hit}\">')</script>",
+    "link click": "<a id=a href='{url}/{hit}'>x</a><script>a.click()</script>",
+    "download": "<a id=a download href='{url}/{hit}'>x</a><script>a.click()</script>",
+    "self by name": "<script>window.name = 'me'; open('{url}/{hit}', 'me')</script>",
+    "prefetch": "<link rel=prefetch href='{url}/{hit}'>",
+    "preload": "<link rel=preload as=image href='{url}/{hit}'>",
+    "module preload": "<link rel=modulepreload href='{url}/{hit}'>",
+    "worker": "<script>new Worker(URL.createObjectURL(new Blob([\"fetch('{url}/{hit}')\"])))"
+    "</script>",
+    "data frame": "<iframe src=\"data:text/html,<script>fetch('{url}/{hit}')</script>\"></iframe>",
+    "blob frame": "<script>f = document.createElement('iframe'); f.src = URL.createObjectURL("
+    "new Blob([\"<script>fetch('{url}/{hit}')</scr\" + 'ipt>'], {{type: 'text/html'}}));"
+    "document.documentElement.append(f)</script>",
+    "srcdoc frame": "<iframe srcdoc=\"<img src='{url}/{hit}'>\"></iframe>",
+    "blob location": "<script>location = URL.createObjectURL(new Blob(["
+    "\"<script>fetch('{url}/{hit}')</scr\" + 'ipt>'], {{type: 'text/html'}}))</script>",
+    "javascript frame": "<iframe src=\"javascript:fetch('{url}/{hit}')\"></iframe>",
+    "svg document": "<object data=\"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'>"
+    "<script>fetch('{url}/{hit}')</script></svg>\"></object>",
+    "preconnect": "<link rel=preconnect href='{tcp}'>",
+    "preconnect by script": "<script>l = document.createElement('link'); l.rel = 'preconnect';"
+    "l.href = '{tcp}'; document.documentElement.append(l)</script>",
+    "preconnect by html": "<script>document.body.insertAdjacentHTML('beforeend', "
+    "'<link rel=preconnect href={tcp}>')</script>",
+    "preconnect by write": "<script>document.write('<li'); document.write("
+    "'nk rel=preconnect href={tcp}>')</script>",
+    "preconnect by template": "<template id=t><link rel=preconnect href='{tcp}'></template>"
+    "<script>document.body.append(document.getElementById('t').content)</script>",
+    "preconnect by parser": "<script>document.body.append(new DOMParser().parseFromString("
+    "'<link rel=preconnect href={tcp}>', 'text/html').head.firstChild)</script>",
+    "preconnect by xml": "<script>document.body.append(new DOMParser().parseFromString("
+    "'<a xmlns:h=\"http://www.w3.org/1999/xhtml\"><h:link rel=\"preconnect\" href=\"{tcp}\"/>"
+    "</a>', 'text/xml').documentElement.firstChild)</script>",
+    "preconnect by document": "<script>l = document.implementation.createDocument("
+    "'http://www.w3.org/1999/xhtml', 'link').documentElement; l.setAttribute('rel', 'preconnect');"
+    "l.setAttribute('href', '{tcp}'); document.body.append(l)</script>",
+    "preconnect by namespace": "<script>l = document.createElementNS("
+    "'http://www.w3.org/1999/xhtml', 'h:link'); l.setAttribute('rel', 'preconnect');"
+    "l.setAttribute('href', '{tcp}'); document.body.append(l)</script>",
+    "preconnect by element": "<script>class L extends HTMLLinkElement {{}};"
+    "customElements.define('x-l', L, {{extends: 'link'}}); l = new L(); l.rel = 'preconnect';"
+    "l.href = '{tcp}'; document.body.append(l)</script>",
+    "preconnect by command": "<script>document.designMode = 'on'; document.body.append('x');"
+    "getSelection().selectAllChildren(document.body); document.execCommand('insertHTML', false,"
+    "'<link rel=preconnect href={tcp}>')</script>",
+    "preconnect by lying text": "<script>n = 0; document.createElement({{toString: () => n++ ? 'link' :"
+    "'b'}}); n = 0; l = document.createElement({{toString: () => n++ ? 'link' : 'b'}});"
+    "l.rel = 'preconnect'; l.href = '{tcp}'; document.body.append(l)</script>",
+    "preconnect in a frame": "<iframe srcdoc=\"<link rel=preconnect href='{tcp}'>\"></iframe>",
+    "dns prefetch": "<link rel=dns-prefetch href='{tcp}'>",
+    "webrtc in a frame": "<iframe srcdoc=\"<script>c = new RTCPeerConnection({{iceServers: ["
+    "{{urls: '{stun}'}}]}}); c.createDataChannel('x'); c.createOffer().then("
+    "o => c.setLocalDescription(o))</script>\"></iframe>",
+    "webrtc in a script's frame": "<script>f = document.createElement('iframe');"
+    "document.body.append(f); w = f.contentWindow; c = new w.RTCPeerConnection({{iceServers: ["
+    "{{urls: '{stun}'}}]}}); c.createDataChannel('x'); c.createOffer().then("
+    "o => c.setLocalDescription(o))</script>",
+    "speculation rules": "<script type=speculationrules>{{\"prefetch\": [{{\"source\": \"list\","
+    "\"urls\": [\"{url}/{hit}\"]}}]}}</script>",
+    "handler": "<body onload=\"fetch('{url}/{hit}')\">",
+    "webrtc": "<script>c = new RTCPeerConnection({{iceServers: [{{urls: '{stun}'}}]}});"
+    "c.createDataChannel('x'); c.createOffer().then(o => c.setLocalDescription(o))</script>",
+}
+# Chromium ignores these there, or wants https or a click: no twin that gets through.
+WITHOUT_TWIN = {
+    "svg use", "srcdoc frame", "javascript frame", "download", "poster", "track",
+    "preconnect by lying text", "preconnect by command", "dns prefetch", "speculation rules",
+}
+
+
+def expected_path(name: str) -> str:
+    kind = name.partition(" ")[0]
+    return {"preconnect": "/tcp", "webrtc": "/udp"}.get(kind, "/hit")
+
+
+
+
+def fill(name: str, canary: Canary) -> str:
+    return EXITS[name].format(
+        url=canary.url,
+        hit=f"hit/{name.replace(' ', '-')}",
+        ws=canary.url.replace("http", "ws"),
+        tcp=f"http://127.0.0.1:{canary.tcp.getsockname()[1]}",
+        stun=f"stun:127.0.0.1:{canary.udp.getsockname()[1]}",
+    )
+
+
+def guest_frames(page: Any) -> list[Any]:
+    return [frame for frame in page.frames if frame.parent_frame and frame.parent_frame.parent_frame]
+
+
+def test_nothing_in_the_frames_reaches_a_server(page: Any, canary: Canary) -> None:
+    """All exits side by side, each in frames of its own; a hit's path says whose it is."""
+    show(page, canary, "".join(iframe.wrap(RAN + fill(name, canary)) for name in EXITS))
+    page.wait_for_timeout(SETTLE_MS)
+    assert len(guest_frames(page)) == len(EXITS)
+    assert canary.paths == []
+
+
+@pytest.mark.parametrize("name", sorted(set(EXITS) - WITHOUT_TWIN))
+def test_the_same_html_reaches_it_without_the_frames(
+    name: str, page: Any, canary: Canary
+) -> None:
+    canary.pages["/probe"] = f"<!doctype html><body>{fill(name, canary)}"
+    page.goto(f"{canary.url}/probe", wait_until="commit")
+    assert canary.wait_for(expected_path(name), timeout_s=10)
