@@ -75,11 +75,16 @@ class Conversation:
         self._ending: Optional[Iterator[None]] = None
         self._is_stopped = False  # frames wait in the receiver until a cell has ended
         self._is_asking = False  # an INPUT_REQUEST has no INPUT_REPLY yet
-        self.is_ready = False
+        self.is_ready = self._is_held = False
         self._is_failed = False
+
+    def hold(self) -> None:
+        """The runner is about to die: what is queued is for the next one."""
+        self._is_held = True
 
     def attach(self, runner: Runner) -> None:
         """A fresh runner: what the old one owed is settled already."""
+        self._is_held = False
         self.is_ready = self._is_stopped = self._is_asking = False
         self._requests = Sender(runner.requests)
         self._inputs = Sender(runner.inputs)
@@ -161,7 +166,7 @@ class Conversation:
         self._inputs.flush()
 
     def _send_queued(self) -> None:
-        while self._queue and self.is_ready and self._ending is None:
+        while self._queue and self.is_ready and not self._is_held and self._ending is None:
             if self._queue[0].kind == Kind.EXECUTE and self._current is not None:
                 return
             frame = self._queue.popleft()
@@ -214,7 +219,11 @@ class Conversation:
             self._relay()
 
     def advance(self) -> None:
-        """Go on with what had to wait: an ending cell, frames behind it, queued requests."""
+        """Go on with what had to wait: an ending cell, frames behind it, queued requests.
+
+        Raises:
+            RunnerLied: the frames behind are none of a runner's.
+        """
         while self._ending is not None:
             if self._outbox.is_full:
                 return

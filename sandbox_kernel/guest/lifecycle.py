@@ -111,6 +111,7 @@ class Lifecycle:
     def restart(self, cell: int) -> None:
         """Everything in the sandbox but this process dies; the answer comes with the next."""
         self._restarts.append(cell)
+        self._talk.hold()
         self._talk.refuse_queued("The runner was restarted.")
         self._early_deaths.clear()
         self._quiet_s = time.monotonic() + _QUIET_S
@@ -138,11 +139,13 @@ class Lifecycle:
             return
         if self._cause is None:
             self._cause = cause, detail
+        self._talk.hold()
         self.is_listening = False
         self.runner.signal(signal.SIGKILL)
 
     def hang_up(self) -> None:
         """The runner closed its socket: it is exiting, or useless from now on."""
+        self._talk.hold()
         self.is_listening = False
         self._kill_s = time.monotonic() + _HANG_UP_GRACE_S
 

@@ -89,7 +89,10 @@ class Supervisor:
 
     def _step(self) -> None:
         self._life.advance(time.monotonic())
-        self._talk.advance()
+        try:
+            self._talk.advance()
+        except RunnerLied as error:
+            self._life.condemn("protocol", str(error))
         self._outbox.flush()
         self._listen()
         for fd, events in self._poller.poll(self._timeout_s()):

@@ -94,17 +94,32 @@ class Guest:
         await self.sandbox.close()
 
     async def _read_until_gone(self) -> None:
+        try:
+            lie = await self._read()
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            # A defect of ours; whoever waits must not wait for ever, and the log says more.
+            self.sandbox.kill()
+            self._end(Death("failed", "The host failed at reading what the sandbox sent."))
+            raise
+        death = await self.sandbox.death()
+        self._end(Death("protocol", lie) if lie else death)
+
+    async def _read(self) -> str:
+        """Read until the stream ends; what was wrong with it, or ""."""
         decoder = EventDecoder()
-        lie = ""
         try:
             async for chunk in self.sandbox.receive():
                 self._take(decoder.feed(chunk))
         except GuestProtocolError as error:
-            lie = str(error)
             self.sandbox.kill()
-        death = await self.sandbox.death()
-        self.death = Death("protocol", lie) if lie else death
-        self._tell_all(SandboxDied(self.death.detail))
+            return str(error)
+        return ""
+
+    def _end(self, death: Death) -> None:
+        self.death = death
+        self._tell_all(SandboxDied(death.detail))
         self._listener([])
 
     def _take(self, batch: list[events.Event]) -> None:

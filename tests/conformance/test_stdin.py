@@ -32,7 +32,7 @@ def test_getpass_says_that_it_is_a_password(shared_kernel: Kernel):
     message_id, asked = ask_for_input(shared_kernel, code)
     # Ours marks it, so that a cell cannot pretend to be the machine that asks.
     assert asked["prompt"].endswith("Secret: ")
-    assert IS_OURS == ("sandbox" in asked["prompt"])
+    assert ("sandbox" in asked["prompt"]) == IS_OURS
     assert asked["password"]
     shared_kernel.raw.input("hunter2")
     run = shared_kernel.finish(message_id)

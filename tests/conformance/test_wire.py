@@ -111,6 +111,13 @@ def test_the_same_request_rightly_signed_is_executed(shared_kernel: Kernel, wire
     assert shared_kernel.run("rightly").result["text/plain"] == "True"
 
 
+def test_code_that_is_no_text_is_answered(shared_kernel: Kernel, wire: Wire):
+    """Half of a surrogate pair is good JSON and no good UTF-8."""
+    message_id = wire.request("execute_request", {"code": "'\ud800'"})
+    wire.wait_for("shell", "execute_reply", message_id)
+    assert_untouched(shared_kernel)
+
+
 def test_a_replayed_message_is_executed_once(shared_kernel: Kernel, wire: Wire):
     shared_kernel.run("replayed = 0")
     frames = wire.frames("execute_request", {"code": "replayed += 1"})
@@ -172,7 +179,7 @@ def test_a_subscriber_to_one_topic_is_served(shared_kernel: Kernel, wire: Wire):
 
 def test_the_heartbeat_echoes(shared_kernel: Kernel, wire: Wire):
     heart = wire.socket("hb")
-    assert heart.socket_type == zmq.REQ
+    assert heart.type == zmq.REQ
     heart.send(b"ping \x00\xff")
     assert heart.poll(60_000)
     assert heart.recv() == b"ping \x00\xff"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sandbox_kernel.guest.framing import Frame, Kind
+from sandbox_kernel.guest.framing import Kind
 from tests.guest.support import PRELUDE, Guest, poll
 
 StartGuest = Callable[..., Guest]

@@ -43,6 +43,40 @@ def test_a_frame_as_large_as_one_may_be_passes(start_guest: StartGuest) -> None:
     assert len(cell.stdout) == MAX_FRAME_BYTES
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_frames_arrive_whole_and_in_order_however_they_are_cut(
+    start_guest: StartGuest, seed: int
+) -> None:
+    guest = start_guest(limits={"output_bytes": 0})
+    code = f"import random\nrandom.seed({seed})\n"
+    code += "sizes = [random.choice((1, 13, 1000, 70000, 900000)) for _ in range(60)]\n"
+    code += "text = b''.join(b'%06d' % n * 10 for n in range(200000))\nplace = 0\nstream = b''\n"
+    code += (
+        "for size in sizes:\n    stream += frame(STDOUT, cell, data=text[place : place + size])\n"
+    )
+    code += (
+        "    place += size\nwhile stream:\n    count = random.choice((1, 12, 14, 5000, 300000))\n"
+    )
+    code += "    requests.sendall(stream[:count])\n    stream = stream[count:]\n"
+    cell = guest.run(code)
+    text = b"".join(b"%06d" % n * 10 for n in range(200000))
+    assert cell.stdout == text[: cell.end["receipt"]["output_bytes"]]
+    assert len(cell.stdout) > 0
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_noise_of_a_runner_never_ends_the_supervisor(guest: Guest, seed: int) -> None:
+    """Noise that begins like a frame, now and then with a kind that a runner may send."""
+    code = f"import random\nrandom.seed({seed})\nfor _ in range(200):\n"
+    code += "    body = os.urandom(random.randrange(60))\n"
+    code += "    header = (len(body), random.randrange(32, 44), random.choice((0, cell, 99)),"
+    code += " random.randrange(len(body) + 2))\n    requests.sendall(HEADER.pack(*header) + body)"
+    guest.run(code)
+    assert guest.request(Kind.STATUS).kind == Kind.ANSWER
+    guest.request(Kind.RESTART_RUNNER)
+    assert guest.run("pass").outcome == "ok"
+
+
 def test_half_a_frame_and_a_stall_holds_nothing_up(guest: Guest) -> None:
     code = "requests.sendall(HEADER.pack(1000, STDOUT, cell, 0) + b'x' * 500)\n"
     cell = guest.start(code + "open('sent', 'w').close()\ntime.sleep(60)")
@@ -90,8 +124,8 @@ def test_only_the_running_cell_may_ask_and_once_at_a_time(guest: Guest) -> None:
     guest.run("pass")
     code = "send(INPUT_REQUEST, cell - 1, {'prompt': 'forged'})\n"
     code += "for _ in range(100): send(INPUT_REQUEST, cell, {'prompt': 'flood'})\n"
-    cell = guest.start(code + "receive(inputs)")
-    guest.wait_kind(Kind.INPUT_REQUEST)
+    cell = guest.start(code + "send(STDOUT, cell, data=b'asked')\nreceive(inputs)")
+    guest.wait_kind(Kind.STDOUT)
     guest.send(Kind.INPUT_REPLY, cell, {}, b"answer")
     guest.finish(cell)
     assert [frame.cell for frame in guest.of_kind(Kind.INPUT_REQUEST)] == [cell]

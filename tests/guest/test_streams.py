@@ -95,8 +95,6 @@ def test_of_very_many_daemons_only_the_newest_are_listened_to(guest: Guest) -> N
 
 
 def _fds(guest: Guest) -> list[str]:
-    import os
-
     return os.listdir(f"/proc/{guest.process.pid}/fd")
 
 

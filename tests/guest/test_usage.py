@@ -46,6 +46,15 @@ def test_a_runner_over_the_memory_limit_is_killed_with_the_numbers(
     assert guest.run("pass").outcome == "ok"
 
 
+def test_a_memory_file_that_is_mapped_nowhere_counts(start_guest: StartGuest) -> None:
+    guest = start_guest(watch_memory=True, limits={"memory_bytes": LIMIT})
+    code = "import ctypes\nfd = ctypes.CDLL(None).memfd_create(b'hidden', 0)\n"
+    code += f"for _ in range({LIMIT >> 20} + 64): os.write(fd, bytes(1 << 20))\ntime.sleep(60)"
+    assert guest.run(code).outcome == "lost"
+    assert guest.wait_kind(Kind.RUNNER_EXITED).read_meta()["cause"] == "memory"
+    assert guest.run("pass").outcome == "ok"
+
+
 def test_the_same_cell_runs_where_the_limit_allows_it(start_guest: StartGuest) -> None:
     guest = start_guest(watch_memory=True, limits={"memory_bytes": 4 * LIMIT})
     assert guest.run(SHARED + "time.sleep(0.5)").outcome == "ok"

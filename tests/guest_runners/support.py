@@ -252,5 +252,5 @@ def old_python() -> str | None:
 
 
 def this_python() -> str:
-    """The interpreter that runs the tests; its environment has IPython."""
-    return sys.executable
+    """The one that runs the tests, or SANDBOX_TEST_PYTHON; its environment has IPython."""
+    return os.environ.get("SANDBOX_TEST_PYTHON", sys.executable)

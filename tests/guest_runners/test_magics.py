@@ -119,7 +119,7 @@ def test_the_completer_can_be_configured_before_it_is_used(ipython: Runner) -> N
         ("'%d!?' % 5", "'5!?'"),
         ("5 % 3 != 2", "False"),
         (",max a b", "'b'"),
-        ("/max 1, 2", "2"),
+        ("/max 1 2", "2"),
     ],
 )
 def test_special_syntax_is_found_and_python_is_left_alone(

@@ -591,12 +591,12 @@ def test_every_subscriber_is_welcomed_before_anything_else(served):
         subscriber.connect(f"tcp://127.0.0.1:{served.connection_info['iopub_port']}")
         subscriber.subscribe(topic)
         assert subscriber.poll(30_000)
-        identities, parts = served.raw.session.feed_identities(subscriber.recv_multipart())
-        message = served.raw.session.deserialize(parts)
-        assert message["msg_type"] == "iopub_welcome"
-        assert message["content"] == {"subscription": topic.decode()}
-        assert message["parent_header"] == {}
-        assert identities == ([topic] if topic else [])
+        parts = subscriber.recv_multipart()
+        message = codec_of(served).decode(parts)
+        assert message.msg_type == "iopub_welcome"
+        assert message.content == {"subscription": topic.decode()}
+        assert message.parent_id == ""
+        assert message.identities == ([topic] if topic else [])
     context.destroy(linger=0)
 
 

@@ -36,8 +36,6 @@ class Canary:
     def __init__(self) -> None:
         self.paths: list[str] = []
         self.pages: dict[str, str] = {}
-        self.connections = 0
-        self.datagrams = 0
         self.changed = threading.Condition()
         canary = self
 
@@ -63,8 +61,10 @@ class Canary:
         self.tcp = socket.create_server(("127.0.0.1", 0))
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind(("127.0.0.1", 0))
-        for work in (self.http.serve_forever, self._accept, self._receive):
-            threading.Thread(target=work, daemon=True).start()
+        work = (self.http.serve_forever, self._accept, self._receive)
+        self.threads = [threading.Thread(target=step, daemon=True) for step in work]
+        for thread in self.threads:
+            thread.start()
 
     @property
     def url(self) -> str:
@@ -102,20 +102,31 @@ class Canary:
     def close(self) -> None:
         self.http.shutdown()
         self.http.server_close()
+        # Closing alone does not wake a thread that waits in `accept` or `recvfrom`.
+        self.tcp.shutdown(socket.SHUT_RDWR)
+        self.udp.sendto(b"", self.udp.getsockname())
+        for thread in self.threads:
+            thread.join(timeout=5)
         self.tcp.close()
         self.udp.close()
 
 
-@pytest.fixture
-def canary() -> Iterator[Canary]:
+@pytest.fixture(scope="module")
+def only_canary() -> Iterator[Canary]:
     canary = Canary()
     yield canary
     canary.close()
 
 
+@pytest.fixture
+def canary(only_canary: Canary) -> Canary:
+    only_canary.paths.clear()
+    return only_canary
+
+
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A profile on disk: a private window, which Playwright opens else, never preconnects."""
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One page for all. Its profile is on disk, as a private window never preconnects."""
     asyncio.set_event_loop(None)
     with playwright_api.sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
@@ -123,15 +134,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             executable_path=shutil.which("chromium"),
             args=["--no-sandbox"],
         )
-        yield context
+        yield context.pages[0]
         context.close()
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    page = browser.new_page()
-    yield page
-    page.close()
 
 
 def show(page: Any, canary: Canary, body: str) -> None:
@@ -288,5 +292,96 @@ def test_the_same_html_reaches_it_without_the_frames(
     name: str, page: Any, canary: Canary
 ) -> None:
     canary.pages["/probe"] = f"<!doctype html><body>{fill(name, canary)}"
+    page.goto("about:blank")
     page.goto(f"{canary.url}/probe", wait_until="commit")
     assert canary.wait_for(expected_path(name), timeout_s=10)
+
+
+def only_guest_frame(page: Any) -> Any:
+    page.wait_for_function("document.querySelector('iframe') !== null")
+    frames = guest_frames(page)
+    while not frames:
+        page.wait_for_timeout(50)
+        frames = guest_frames(page)
+    frames[0].wait_for_selector("#ready", state="attached")
+    return frames[0]
+
+
+READY = "<p id=ready></p>"
+
+
+def test_script_runs_in_the_frames_and_draws(page: Any, canary: Canary) -> None:
+    html = """<canvas id=c width=200 height=100></canvas><script>
+        let shared = 41; document.body.style.background = 'rgb(1, 2, 3)';
+        c.getContext('2d').fillRect(0, 0, 9, 9);</script>
+        <script type="application/json" id=data>{"n": 1}</script>
+        <script>document.title = `${shared + JSON.parse(data.textContent).n}`;
+        const dynamic = document.createElement('script');
+        dynamic.textContent = 'window.dynamic = true'; document.body.append(dynamic);</script>
+        <button id=b onclick="this.textContent = 'clicked'">x</button>"""
+    show(page, canary, iframe.wrap(html + READY))
+    frame = only_guest_frame(page)
+    assert frame.title() == "42"
+    assert frame.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(1, 2, 3)"
+    frame.wait_for_function("window.dynamic")
+    frame.click("#b")
+    assert frame.inner_text("#b") == "clicked"
+    assert frame.evaluate("innerWidth") > 600
+    assert frame.evaluate("innerHeight") == iframe.HEIGHT_PX
+
+
+ABOVE = {
+    "read the page": "top.document.body.innerHTML",
+    "read the parent": "parent.document.body.innerHTML",
+    "move the page": "top.location.href = 'about:blank'",
+    "move the parent": "parent.location.href = 'about:blank'",
+    "cookies": "document.cookie",
+    "storage": "localStorage.length",
+    "databases": "await new Promise((yes, no) => { const r = indexedDB.open('x');"
+    " r.onsuccess = yes; r.onerror = no })",
+    "its own source's nonce": "if (!document.querySelector('[nonce]')) throw 'none'",
+    "a second policy": "trustedTypes.createPolicy('own', {})",
+    "inline code in a frame": "new RTCPeerConnection()",
+}
+
+
+@pytest.mark.parametrize("name", ABOVE)
+def test_script_in_the_frames_cannot_touch_what_is_above(
+    name: str, page: Any, canary: Canary
+) -> None:
+    attempt = f"""<script>(async () => {{ try {{ {ABOVE[name]}; window.result = 'worked' }}
+        catch (error) {{ window.result = 'refused' }} }})()</script>"""
+    show(page, canary, iframe.wrap(attempt + READY))
+    frame = only_guest_frame(page)
+    assert frame.wait_for_function("window.result").json_value() == "refused"
+    assert page.title() == "host page"
+
+
+def test_neither_popups_nor_dialogs_open(page: Any, canary: Canary) -> None:
+    opened: list[Any] = []
+    page.context.on("page", opened.append)
+    page.on("dialog", opened.append)
+    html = "<script>window.result = [open('about:blank'), confirm('x'), prompt('x')]</script>"
+    show(page, canary, iframe.wrap(html + READY))
+    assert only_guest_frame(page).evaluate("window.result") == [None, False, None]
+    assert opened == []
+
+
+def test_cleaned_html_loads_nothing_and_runs_nothing(page: Any, canary: Canary) -> None:
+    """What the policy makes of each exit, in the page itself and not in frames of ours."""
+    policy = OutputPolicy("safe")
+    for name in EXITS:
+        html = str(policy.admit_bundle({"text/html": fill(name, canary)}, {})[0]["text/html"])
+        markdown = policy.admit_bundle({"text/markdown": fill(name, canary)}, {})[0]
+        show(page, canary, html + str(markdown.get("text/html", "")))
+    page.wait_for_timeout(SETTLE_MS // 4)
+    assert canary.paths == []
+    assert page.title() == "host page"
+
+
+def test_the_host_page_keeps_its_names(page: Any, canary: Canary) -> None:
+    html = '<form name="cookie"><input name="body"></form><img name="forms"><a id="title">x</a>'
+    shown = OutputPolicy("safe").admit_bundle({"text/html": f"<b>{html}</b>"}, {})[0]["text/html"]
+    show(page, canary, shown)
+    assert page.evaluate("typeof document.cookie") == "string"
+    assert page.evaluate("window.title === undefined")

@@ -184,3 +184,20 @@ async def test_the_defaults_let_ordinary_work_through(open_session):
         "print(subprocess.run(['true']).returncode)"
     )
     assert cell.text() == "0\n"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_defect_of_the_host_ends_the_cell_and_nobody_waits_for_ever(
+    open_session, monkeypatch
+):
+    driver = await open_session()
+
+    def broken(_self, _batch):
+        raise TypeError("a defect")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sandbox_kernel.session.gate.Gate.admit", broken)
+        cell = await driver.run("print('x')")
+    assert cell.error.name == "SandboxDied"
+    assert "host failed" in cell.error.value
+    assert (await driver.run("print('next')")).text() == "next\n"

@@ -50,7 +50,7 @@ def main() -> None:
         os.close(descriptor)
     _stay_alive(plan)
     code = _watch(child, plan)
-    _clean_up(plan)
+    _clean_up()
     _report({"code": code, **cgroups.measure(plan["groups"])})
     _remove_groups(plan["groups"])
     os._exit(0)
@@ -115,13 +115,36 @@ def _kill(child: int, plan: "Plan") -> None:
     cgroups.kill(plan["groups"])
 
 
-def _clean_up(plan: "Plan") -> None:
-    """Reap every orphan. A PID 1 is only reaped when all in its namespace are gone."""
+def _clean_up() -> None:
+    """Kill and reap who was orphaned. A PID 1 is only reaped when its whole namespace is gone.
+
+    bwrap's child is one when bwrap is killed before it has asked to die along with it.
+    """
     try:
         while True:
+            for pid in _children():
+                os.kill(pid, SIGKILL)  # ours until we wait for it, so it is nobody else
             os.waitpid(-1, 0)
     except ChildProcessError:
         return
+
+
+def _children() -> "list[int]":
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+            return [int(pid) for pid in file.read().split()]
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        return [
+            pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if _is_ours(pid)
+        ]
+
+
+def _is_ours(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1]) == os.getpid()
+    except OSError:
+        return False
 
 
 def _remove_groups(groups: "dict[str, str]") -> None:

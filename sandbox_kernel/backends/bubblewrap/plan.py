@@ -325,14 +325,15 @@ def _arguments(
         *("--uid", str(GUEST_UID), "--gid", str(GUEST_UID), "--hostname", "sandbox"),
         *("--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"),
         *("--seccomp", str(FILTER_FD)),
+        # Before what is shown: an environment may lie below /tmp, and must not be covered.
+        *("--bind", f"{scratch}/workspace", WORKSPACE, "--bind", f"{scratch}/home", HOME),
+        *("--bind", f"{scratch}/tmp", "/tmp"),  # noqa: S108
         *view.arguments,
         *("--proc", "/proc"),
         *_masks(),
         *("--dev", "/dev", "--bind", f"{scratch}/shm", "/dev/shm"),  # noqa: S108
         *("--remount-ro", "/dev"),
         *("--ro-bind-try", "/sys/devices/system/cpu", "/sys/devices/system/cpu"),
-        *("--bind", f"{scratch}/workspace", WORKSPACE, "--bind", f"{scratch}/home", HOME),
-        *("--bind", f"{scratch}/tmp", "/tmp"),  # noqa: S108
         # bwrap's own root is a tmpfs without a size; nothing may be written to it.
         *("--remount-ro", "/", "--chdir", WORKSPACE, "--clearenv"),
     ]
