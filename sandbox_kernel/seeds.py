@@ -81,6 +81,7 @@ async def build(backend: Backend, spec: SandboxSpec) -> list[str]:
     """
     from sandbox_kernel.session import Session
 
+    _compile_guest()
     session = Session(backend, spec)
     made: dict[str, bytes] = {}
     try:
@@ -93,6 +94,19 @@ async def build(backend: Backend, spec: SandboxSpec) -> list[str]:
         await session.close()
     _store(_directory(spec.python), made)
     return sorted(made)
+
+
+def _compile_guest() -> None:
+    """Compile what runs inside, which cannot write beside its sources itself.
+
+    pip does this for a wheel; of an editable install nobody else would.
+    """
+    import compileall
+
+    from sandbox_kernel import guest
+
+    for path in guest.__path__:
+        compileall.compile_dir(path, quiet=2, workers=1)
 
 
 def _store(directory: str, made: dict[str, bytes]) -> None:
@@ -116,19 +130,33 @@ def _directory(python: str | None) -> str:
 
 
 def main() -> None:
-    """Build what is due for this interpreter's environment, in the background of a kernel."""
+    """Build for the interpreter in argv (default: ours), until standard input ends."""
+    import asyncio
+
+    os.nice(19)
+    asyncio.run(_build_while_wanted(sys.argv[1] if len(sys.argv) > 1 else None))
+
+
+async def _build_while_wanted(python: str | None) -> None:
     import asyncio
 
     from sandbox_kernel import backends
     from sandbox_kernel.backends.base import SandboxSpec
     from sandbox_kernel.errors import SandboxKernelError
 
-    python = sys.argv[1] if len(sys.argv) > 1 else None
-    os.nice(10)
+    work = asyncio.ensure_future(build(backends.get(), SandboxSpec(python=python)))
+    loop = asyncio.get_running_loop()
+
+    def give_up() -> None:
+        loop.remove_reader(0)  # once: a second cancellation would cut the clean-up short
+        work.cancel()
+
+    # Who wants them holds the other end of the pipe, and writes nothing to it.
+    loop.add_reader(0, give_up)
     try:
-        asyncio.run(build(backends.get(), SandboxSpec(python=python)))
-    except SandboxKernelError as error:
-        print(f"sandbox-kernel: no seeds were made. {error}", file=sys.stderr)
+        await work
+    except (asyncio.CancelledError, SandboxKernelError) as error:
+        print(f"sandbox-kernel: no files for new homes were made. {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

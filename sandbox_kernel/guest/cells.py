@@ -7,7 +7,7 @@ everything older, and number 0, shares one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, List
+from typing import TYPE_CHECKING, Dict, List, Optional
 
 if TYPE_CHECKING:
     from sandbox_kernel.guest.configuration import Configuration
@@ -62,11 +62,11 @@ class Cells:
         self._file_bytes = limits["workspace_bytes"] // 4
         self._directory = directory
         self._cells: Dict[int, Cell] = {}
-        self._background = self._make(0, 0)
+        self._background = self._make(0, None)
         self.newest = 0
 
-    def issue(self, number: int, execution_count: int = 0) -> Cell:
-        """The host numbered a request."""
+    def issue(self, number: int, execution_count: Optional[int] = None) -> Cell:
+        """The host numbered a request; one that executes nothing has no count."""
         cell = self._cells[number] = self._make(number, execution_count)
         self.newest = max(self.newest, number)
         if len(self._cells) > 2 * KEPT:
@@ -74,7 +74,7 @@ class Cells:
             self._cells = {n: c for n, c in self._cells.items() if n > oldest}
         return cell
 
-    def find(self, number: int) -> "Cell | None":
+    def find(self, number: int) -> Optional[Cell]:
         """The cell that output numbered so counts for; None for a number never issued."""
         cell = self._cells.get(number)
         if cell is None and number <= self.newest:
@@ -83,12 +83,12 @@ class Cells:
 
     def renew_background(self) -> Cell:
         """A fresh runner starts with a fresh count of what belongs to no cell."""
-        self._background = self._make(0, 0)
+        self._background = self._make(0, None)
         return self._background
 
-    def _make(self, number: int, execution_count: int) -> Cell:
-        name = "output-%d" % execution_count
+    def _make(self, number: int, execution_count: Optional[int]) -> Cell:
+        name = "output-%d" % (execution_count or 0)
         budget = OutputBudget(self._output_bytes, self._file_bytes, self._directory, name)
-        if number == 0:
-            budget.is_over = True  # belongs to no cell, so no file
+        # Only a cell has an end, at which what its budget holds is let go.
+        budget.is_over = execution_count is None
         return Cell(number, budget)

@@ -149,7 +149,6 @@ class Conversation:
                 self._queue.append(frame)
                 continue
             self._queued_bytes -= len(frame.meta) + len(frame.data)
-            self._cells.issue(frame.cell)
             self._endings.put_cancelled(frame.cell)
 
     def refuse_queued(self, reason: str) -> None:

@@ -19,6 +19,8 @@ from typing import Deque, List, Optional
 # What was shown is kept in memory until it is needed for the file. With a larger budget
 # the file is begun early instead, and removed again when the budget was enough.
 _KEPT_BYTES = 8 * 1024 * 1024
+# The tail is kept in memory, so a budget of gigabytes gets less than a quarter of it.
+_TAIL_BYTES = 16 * 1024 * 1024
 _NAMES = 100
 
 
@@ -34,7 +36,7 @@ class OutputBudget:
         self._threshold = limit_bytes // 4 * 3
         self._shown = 0
         self._shown_pieces: List[bytes] = []
-        self._tail = _Tail(limit_bytes // 4)
+        self._tail = _Tail(min(limit_bytes // 4, _TAIL_BYTES))
         self._file = _SpillFile(directory, name, file_bytes)
 
     def admits(self, size: int) -> bool:
@@ -72,6 +74,11 @@ class OutputBudget:
             self.file_name = self._file.name
         self._keep(data[len(head) :])
         return head
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether all that is still to come will be dropped."""
+        return self.is_over and self.is_truncated
 
     def finish(self) -> "tuple[int, bytes]":
         """The cell ended: (bytes omitted, the tail), and everything held is let go."""

@@ -28,6 +28,8 @@ else:
 REST_S = 0.010
 # A pipe that was found full once has a fast writer, which rests while we do.
 _SHORT_REST_S = 0.001
+# A daemon whose output is dropped anyway is not worth the time of reading it fast.
+_LONG_REST_S = 0.1
 # Worth a frame of its own: more comes at once.
 _MUCH_BYTES = 16 * 1024
 # The size of a new pipe. A fast writer's gets four times that.
@@ -106,10 +108,13 @@ class Streams:
         size = self._collect(pipe)
         if size < 0:
             return
-        if size >= _MUCH_BYTES:
+        if pipe.cell.budget.is_exhausted:
+            pipe.due_s = now_s + _LONG_REST_S
+        elif size >= _MUCH_BYTES:
             self._poller.modify(fd, _WAITING)
             return
-        pipe.due_s = now_s + (_SHORT_REST_S if pipe.is_fast else REST_S)
+        else:
+            pipe.due_s = now_s + (_SHORT_REST_S if pipe.is_fast else REST_S)
         self._resting.append(pipe)
 
     def next_due_s(self) -> float:

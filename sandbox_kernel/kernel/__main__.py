@@ -78,7 +78,7 @@ def _settings(arguments: argv.Arguments) -> Settings:
 
 
 def _launch(prepared: _Prepared, settings: Settings) -> None:
-    from sandbox_kernel import backends
+    from sandbox_kernel import backends, seeds
     from sandbox_kernel.backends.base import SandboxSpec
     from sandbox_kernel.errors import BackendUnavailable
     from sandbox_kernel.provision import provision
@@ -90,6 +90,7 @@ def _launch(prepared: _Prepared, settings: Settings) -> None:
         python=settings.python,
         image=settings.image,
         environment=settings.environment,
+        home_files=seeds.find(settings.python),
     )
     prepared.backend = backends.get(settings.backend)
     try:

@@ -36,6 +36,7 @@ from sandbox_kernel.kernel.requests import (
 )
 from sandbox_kernel.kernel.sockets import Channel, Sockets
 from sandbox_kernel.kernel.stdin import Stdin
+from sandbox_kernel.kernel.warming import Warming
 from sandbox_kernel.kernel.wire import Codec, Json, Message, WireError
 
 # A front end queues a notebook's cells at once; a thousand cells are a lot. Beyond that
@@ -81,6 +82,7 @@ class Server:
         self._stopped = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._complaints = 0
+        self._warming: Warming | None = None
 
     # -- life ------------------------------------------------------------------
 
@@ -131,9 +133,15 @@ class Server:
             await self._session.start()
         except SandboxKernelError as error:
             log(str(error))
+            return
+        session = self._session
+        self._warming = Warming(session.spec.python, lambda: session.is_busy)
+        self._warming.start()
 
     async def _close(self) -> None:
         self._broadcast.flush()
+        if self._warming is not None:
+            self._warming.stop()
         if self._session is not None:
             closing = asyncio.ensure_future(self._session.close())
             await asyncio.wait([closing], timeout=CLOSE_PATIENCE_S)

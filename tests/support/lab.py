@@ -15,7 +15,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,23 +185,24 @@ class NotebookPage:
         """Until the cell has its number."""
         until(lambda: self.prompt(index).strip("[]: ").isdigit(), f"the end of cell {index}")
 
-    def menu(self, *path: str) -> None:
-        """Choose from the main menu: `menu("Run", "Run All Cells")`."""
-        self.page.locator(".jp-MainAreaWidget, .lm-MenuBar").first.wait_for()
-        self.page.get_by_role("menuitem", name=path[0], exact=True).first.click()
-        for name in path[1:]:
-            self.page.locator(".lm-Menu .lm-Menu-itemLabel").get_by_text(name, exact=True).click()
-
     def run_all(self) -> None:
-        """Run all cells and wait until the last one has its number."""
-        self.menu("Run", "Run All Cells")
+        """Run all cells from the menu; doesn't wait for them."""
+        self.page.get_by_role("menuitem", name="Run", exact=True).first.click()
+        self.page.locator(".lm-Menu-itemLabel").get_by_text("Run All Cells", exact=True).click()
 
-    def run_first(self, code: str, *, before: Callable[[], None] | None = None) -> None:
+    def run(self, index: int) -> None:
+        """Run one cell; doesn't wait for it."""
+        self.cells.nth(index).locator(".cm-content").click()
+        self.page.keyboard.press("Control+Enter")
+
+    def run_first(self, code: str) -> None:
         """Put `code` into the first cell and run it."""
         self.type_into(0, code)
-        if before:
-            before()
-        self.page.keyboard.press("Shift+Enter")
+        self.page.keyboard.press("Control+Enter")
+
+    def toolbar(self, command: str) -> None:
+        """Press the button of a command, such as `notebook:interrupt-kernel`."""
+        self.panel.locator(f'.jp-NotebookPanel-toolbar [data-command="{command}"]').click()
 
     def type_into(self, index: int, code: str) -> None:
         editor = self.cells.nth(index).locator(".cm-content")
