@@ -35,12 +35,16 @@ class TextWritten(NamedTuple):
 
 
 class DisplayShown(NamedTuple):
-    """A rich output. `bundle` maps MIME types to text (binary as base64) or JSON."""
+    """A rich output. `bundle` maps MIME types to text (binary as base64) or JSON.
+
+    `files`: names in the workspace of files that hold the same picture.
+    """
 
     cell: int
     bundle: Json
     metadata: Json
     transient: Json
+    files: tuple[str, ...] = ()
 
 
 class DisplayUpdated(NamedTuple):

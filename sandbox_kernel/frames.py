@@ -31,6 +31,7 @@ MAX_TRACEBACK_LINES = 5_000
 MAX_TEXT = 1_000_000
 MAX_NAME = 4_096  # PATH_MAX
 MAX_BUFFERS = 1_000
+MAX_SAME_FILES = 100
 MAX_FILES_LISTED = 10_000
 
 
@@ -65,8 +66,10 @@ def _read_stderr(frame: Frame) -> events.Event:
 
 def _read_display(frame: Frame) -> events.Event:
     meta = frame.read_meta()
-    make = events.DisplayShown if frame.kind == Kind.DISPLAY else events.DisplayUpdated
-    return make(frame.cell, _dict(meta, "data"), _dict(meta, "metadata"), _dict(meta, "transient"))
+    parts = (frame.cell, _dict(meta, "data"), _dict(meta, "metadata"), _dict(meta, "transient"))
+    if frame.kind == Kind.UPDATE_DISPLAY:
+        return events.DisplayUpdated(*parts)
+    return events.DisplayShown(*parts, tuple(_strings(meta, "files")[:MAX_SAME_FILES]))
 
 
 def _read_clear(frame: Frame) -> events.Event:

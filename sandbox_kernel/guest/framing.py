@@ -90,7 +90,9 @@ class Frame(NamedTuple):
             # NaN and Infinity are no JSON: a browser would refuse the whole message.
             value = json.loads(self.meta, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
-            raise FramingError("frame of kind %d has no valid JSON: %s" % (self.kind, error))
+            raise FramingError(
+                "frame of kind %d has no valid JSON: %s" % (self.kind, error)
+            ) from None
         if not isinstance(value, dict):
             raise FramingError("frame of kind %d has JSON that is no object" % self.kind)
         return value

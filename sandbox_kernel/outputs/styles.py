@@ -106,7 +106,9 @@ def map_id(name: str) -> str | None:
 
 
 _RULE = re.compile(r"([^{}]*)\{([^{}]*)\}\s*")
-_COMBINATOR = re.compile(r"\s*[>+~]\s*|\s+")
+# Not within parentheses, where `2n + 1` is a number.
+_COMBINATOR = re.compile(r"(?:\s*[>+~]\s*|\s+)(?![^(]*\))")
+_MAX_SELECTOR = 500
 _COMPOUND = re.compile(
     r"(?:\*|[a-z][a-z0-9]*)?"
     r"(?:[.#][A-Za-z_][\w-]{0,127}"
@@ -145,6 +147,8 @@ def _scope_selectors(text: str, scope: str) -> str | None:
     scoped = []
     for selector in text.split(","):
         selector = selector.strip()
+        if len(selector) > _MAX_SELECTOR:
+            return None
         compounds = _COMBINATOR.split(selector)
         if not all(part and _COMPOUND.fullmatch(part) for part in compounds):
             return None

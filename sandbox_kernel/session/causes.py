@@ -84,17 +84,15 @@ def sandbox_died(death: Death | None) -> str:
 def notice(event: events.OutputNoticed) -> str:
     """A line about output that was bounded, for the stream."""
     info = event.info
+    name = _name(info)
     match event.code:
         case "output_truncated":
-            text = (
-                f"The output is over {_size(info, 'limit_bytes')} (output): from here on it goes "
-                f"to the file {_name(info)} in the workspace; its end follows."
-            )
+            place = f"it goes to the file {name} in the workspace" if name else "it is dropped"
+            limit = _size(info, "limit_bytes")
+            text = f"The output is over {limit} (output): from here on {place}; its end follows."
         case "output_tail":
-            text = (
-                f"{_size(info, 'omitted_bytes')} of output are not shown here; the whole text is "
-                f"in the file {_name(info)} (%sandbox get {_name(info)}). The end of it:"
-            )
+            whole = f"; the whole text is in the file {name} (%sandbox get {name})" if name else ""
+            text = f"{_size(info, 'omitted_bytes')} of output are not shown{whole}. The end of it:"
         case "files_omitted":
             count = _count(info, "count")
             text = f"{count} more files are new or changed; `%sandbox files` lists them."
@@ -168,7 +166,7 @@ def _count(info: dict[str, Any], key: str) -> str:
 
 
 def _name(info: dict[str, Any]) -> str:
-    """The file's name, if it is the one our supervisor gives; else none of the guest's words."""
+    """The file's name, if it is one that our supervisor gives; else "", no word of the guest's."""
     name = info.get("file")
     plain = isinstance(name, str) and re.fullmatch(r"output-[0-9]{1,10}(-[0-9]{1,6})?\.txt", name)
-    return str(name) if plain else "output.txt"
+    return str(name) if plain else ""

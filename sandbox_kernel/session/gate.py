@@ -27,6 +27,7 @@ from sandbox_kernel.session import causes
 
 # Late output is rare; a cell that old starts with a fresh decoder, and loses half a character.
 MAX_CELLS_REMEMBERED = 64
+MAX_SHOWN_FILES = 1000
 
 
 class _CellMemory:
@@ -35,6 +36,7 @@ class _CellMemory:
     def __init__(self, policy: OutputPolicy) -> None:
         self.cleaners = {"stdout": StreamCleaner(policy), "stderr": StreamCleaner(policy)}
         self.pictures: set[str] = set()
+        self.shown_files: set[str] = set()  # names of files with a picture that was displayed
 
 
 class Gate:
@@ -73,7 +75,7 @@ class Gate:
                 text = self._memory(event.cell).cleaners[event.stream].feed(event.content)
                 return events.TextWritten(event.cell, event.stream, text) if text else None
             case events.DisplayShown() | events.DisplayUpdated():
-                self._memory(event.cell).pictures |= picture_digest(event.bundle)
+                self._remember(event)
                 bundle, metadata = self._policy.admit_bundle(event.bundle, event.metadata)
                 return type(event)(event.cell, bundle, metadata, _transient(event.transient))
             case events.ResultShown():
@@ -94,6 +96,17 @@ class Gate:
                 return event
         return None
 
+    def _remember(self, event: events.DisplayShown | events.DisplayUpdated) -> None:
+        memory = self._memory(event.cell)
+        memory.pictures |= picture_digest(event.bundle)
+        if isinstance(event, events.DisplayShown) and len(memory.shown_files) < MAX_SHOWN_FILES:
+            memory.shown_files |= set(event.files)
+
+    def _was_shown(self, event: events.FileGenerated) -> bool:
+        """Whether the cell displayed the same picture, by its bytes or by its own word."""
+        memory = self._memory(event.cell)
+        return event.name in memory.shown_files or content_digest(event.content) in memory.pictures
+
     def _failure(self, event: events.CellFailed) -> events.CellFailed:
         name, value = clean_text(event.name), clean_text(event.value)
         lines = self._policy.admit_traceback(event.traceback)
@@ -111,7 +124,7 @@ class Gate:
         return event._replace(data=data, metadata=metadata)
 
     def _file(self, event: events.FileGenerated) -> events.DisplayShown | None:
-        if event.is_whole and content_digest(event.content) in self._memory(event.cell).pictures:
+        if event.is_whole and self._was_shown(event):
             return None
         bundle, metadata = self._policy.admit_file(
             event.name, event.size, event.content, event.is_whole

@@ -131,4 +131,12 @@ def test_interact_calls_back(ipython: Runner) -> None:
 def test_tqdm_counts_in_a_notebook(ipython: Runner) -> None:
     cell = ipython.execute("from tqdm.auto import tqdm\nfor i in tqdm(range(3)): pass")
     assert cell.reply["status"] == "ok"
-    assert "IProgress" not in cell.stderr
+    assert "application/vnd.jupyter.widget-view+json" in cell.displays[0]["data"]
+
+
+def test_libraries_recognise_a_notebook(ipython: Runner) -> None:
+    cell = ipython.execute(
+        "ip = get_ipython()\nfrom pandas.io.formats.console import in_ipython_frontend\n"
+        "type(ip).__name__, in_ipython_frontend(), ip.kernel is not None"
+    )
+    assert cell.result == "('ZMQInteractiveShell', True, True)"

@@ -62,7 +62,8 @@ def test_each_failure_is_one_error_and_the_runner_lives(
     runner: Runner, code: str, name: str
 ) -> None:
     cell = runner.execute(code)
-    assert cell.error["ename"] == name
+    # Python 3.13 has a kind of its own for code that ends too soon.
+    assert cell.error["ename"].replace("_IncompleteInputError", "SyntaxError") == name
     assert cell.error["traceback"]
     assert cell.reply["status"] == "error"
     assert runner.execute("print('alive')").stdout == "alive\n"
@@ -111,6 +112,13 @@ def test_an_object_whose_repr_fails_is_an_error(runner: Runner) -> None:
     cell = runner.execute("class R:\n    def __repr__(self): raise RuntimeError('no')\nR()")
     assert [error["ename"] for error in cell.metas(Kind.ERROR)] == ["RuntimeError"]
     assert cell.reply["status"] == "error"
+
+
+def test_failures_within_failures_are_shown_and_the_cell_itself_succeeds(ipython: Runner) -> None:
+    cell = ipython.execute("r = get_ipython().run_cell('1/0')\nprint('went on')")
+    assert cell.error["ename"] == "ZeroDivisionError"
+    assert cell.stdout == "went on\n"
+    assert cell.reply["status"] == "ok"
 
 
 def test_out_of_memory_is_an_exception(runner: Runner) -> None:

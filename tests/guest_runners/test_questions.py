@@ -52,7 +52,7 @@ def test_ipython_completes_magics_and_says_types(ipython: Runner) -> None:
 
 def test_documentation_is_shown(runner: Runner) -> None:
     runner.execute("def f(x, y=2):\n    'Adds numbers.'\n    return x + y")
-    for code, cursor in (("f", 1), ("f(", 2), ("f(1, y=", 7), ("z = f", 4)):
+    for code, cursor in (("f", 1), ("f(", 2), ("f(1, y=", 7), ("z = f", 5)):
         reply = runner.ask(Kind.INSPECT, code, cursor_pos=cursor, detail_level=0)
         assert reply["found"], code
         assert "Adds numbers." in reply["data"]["text/plain"]

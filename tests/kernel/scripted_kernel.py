@@ -130,7 +130,7 @@ class ScriptedSession:
         try:
             for line in code.split("\n"):
                 verb, _, argument = line.partition(" ")
-                if verb:
+                if verb and not verb.startswith("#"):
                     await getattr(self, f"_do_{verb}")(run, argument)
                 if "error" in run.end:
                     break

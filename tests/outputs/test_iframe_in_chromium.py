@@ -359,8 +359,8 @@ def test_script_in_the_frames_cannot_touch_what_is_above(
 
 def test_neither_popups_nor_dialogs_open(page: Any, canary: Canary) -> None:
     opened: list[Any] = []
-    page.context.on("page", opened.append)
-    page.on("dialog", opened.append)
+    page.context.on("page", lambda popup: opened.append(popup))
+    page.on("dialog", lambda dialog: (opened.append(dialog), dialog.dismiss()))
     html = "<script>window.result = [open('about:blank'), confirm('x'), prompt('x')]</script>"
     show(page, canary, iframe.wrap(html + READY))
     assert only_guest_frame(page).evaluate("window.result") == [None, False, None]

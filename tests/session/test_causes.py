@@ -67,11 +67,11 @@ def test_the_end_by_memory_names_limit_and_peak():
 def test_a_notice_is_a_line_of_our_words(code, info):
     text = causes.notice(events.OutputNoticed(1, code, info))
     assert text.startswith("\n[sandbox] ")
-    assert text.endswith(".\n") or text.endswith(":\n")
+    assert text.endswith((".\n", ":\n"))
 
 
 @pytest.mark.parametrize("file", ["\x1b]0;x\x07", "<script>", 5, None, "output-1.txt\n"])
 def test_a_notice_repeats_none_of_the_guests_words(file):
     text = causes.notice(events.OutputNoticed(1, "output_tail", {"file": file}))
-    assert "output.txt" in text
+    assert "file" not in text
     assert "script" not in text

@@ -196,3 +196,30 @@ async def test_a_safe_session_cleans_what_a_trusted_one_passes(open_session):
     trusted = await (await open_session(policy="trusted")).run(code)
     assert "onclick" not in safe.of(events.DisplayShown)[0].bundle["text/html"].split("srcdoc")[0]
     assert "onclick" in trusted.of(events.DisplayShown)[0].bundle["text/html"]
+
+
+SAVE_AND_SHOW = (
+    "import matplotlib.pyplot as plt\nplt.plot([1, 2, 3])\n"
+    "plt.savefig('chart.png'){between}\nplt.show()"
+)
+
+
+async def test_a_chart_that_is_saved_and_shown_appears_once(open_session):
+    driver = await open_session()
+    cell = await driver.run(SAVE_AND_SHOW.format(between=""))
+    [shown] = cell.of(events.DisplayShown)
+    assert "image/png" in shown.bundle
+    assert [entry.name for entry in await driver.session.files.list()] == ["chart.png"]
+
+
+async def test_a_chart_that_is_saved_and_then_closed_appears_as_a_file(open_session):
+    driver = await open_session()
+    cell = await driver.run(SAVE_AND_SHOW.format(between="; plt.close()"))
+    [shown] = cell.of(events.DisplayShown)
+    assert "chart.png" in shown.bundle["text/plain"]
+
+
+async def test_two_charts_of_which_one_is_saved_are_two(open_session):
+    driver = await open_session()
+    code = SAVE_AND_SHOW.format(between="; plt.close(); plt.figure(); plt.plot([3, 1])")
+    assert len((await driver.run(code)).of(events.DisplayShown)) == 2

@@ -11,6 +11,7 @@ from ...framing import Kind
 from .cells import Cells
 from .channel import Channel, FrameTooLarge
 from .event_loop import EventLoop
+from .pictures import Pictures
 from .stdin import Input
 from .streams import Sink, Stream
 
@@ -30,6 +31,7 @@ class Tools(NamedTuple):
     input: Input
     stdout: Stream
     stderr: Stream
+    pictures: Pictures
 
 
 class Execution(NamedTuple):
@@ -67,7 +69,11 @@ class Output:
     def show(self, data: Json, metadata: Json, transient: Json, is_update: bool) -> None:
         """A rich output, or a new content for those with the same display id."""
         kind = Kind.UPDATE_DISPLAY if is_update else Kind.DISPLAY
-        self.send(kind, {"data": data, "metadata": metadata, "transient": transient})
+        meta: Json = {"data": data, "metadata": metadata, "transient": transient}
+        files = self._tools.pictures.files_of(data)
+        if files:
+            meta["files"] = files
+        self.send(kind, meta)
 
     def result(self, data: Json, metadata: Json) -> None:
         """The value of the cell's last expression."""

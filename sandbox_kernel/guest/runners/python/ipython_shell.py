@@ -39,6 +39,13 @@ class SandboxDisplayHook(DisplayHook):  # type: ignore[misc]
     _bundle: Optional[Json] = None
     _metadata: Any = None
 
+    is_showing = False
+
+    def start_displayhook(self) -> None:
+        """Called before the value's forms are made."""
+        super().start_displayhook()
+        self.is_showing = True
+
     def quiet(self) -> bool:
         """Whether the cell ends with a semicolon; tokenizes only those that have one."""
         inputs = self.shell.history_manager.input_hist_parsed
@@ -61,7 +68,7 @@ class SandboxDisplayHook(DisplayHook):  # type: ignore[misc]
         bundle, self._bundle = self._bundle, None
         if bundle and self.output is not None:
             self.output.result(bundle, self._metadata or {})
-        self._is_active = False
+        self._is_active = self.is_showing = False
 
 
 class SandboxDisplayPublisher(DisplayPublisher):  # type: ignore[misc]
@@ -98,8 +105,11 @@ class Exiter(ExitAutocall):  # type: ignore[misc]
         raise SystemExit(code)
 
 
-class SandboxInteractiveShell(LazyCompleter):
-    """IPython's shell, with its outputs as frames."""
+class ZMQInteractiveShell(LazyCompleter):
+    """IPython's shell, with its outputs as frames.
+
+    It has ipykernel's name: rich, pandas and others know a notebook by that.
+    """
 
     displayhook_class = Type(SandboxDisplayHook)
     compiler_class = Type(QuickCompiler)
@@ -112,6 +122,7 @@ class SandboxInteractiveShell(LazyCompleter):
     loop: Any = None
     tools: Any = None
     failure: Optional[Json] = None
+    has_display_failed = False
     is_stored = True
     # `db` is made when it is first used, with the profile folder that it needs.
     _has_lazy_db = isinstance(getattr(InteractiveShell, "db", None), property)
@@ -178,7 +189,22 @@ class SandboxInteractiveShell(LazyCompleter):
         if hasattr(self.magics_manager, "register_lazy"):
             self.magics_manager.register_lazy("store", "IPython.extensions.storemagic")
 
+    def init_traceback_handlers(self, custom_exceptions: Any) -> None:
+        """IPython's, which read sources: where that fails, plain ones still tell the error."""
+        super().init_traceback_handlers(custom_exceptions)
+        formatted = self.InteractiveTB.structured_traceback
+
+        def guarded(kind: Any, value: Any, traceback: Any, *args: Any, **options: Any) -> Any:
+            try:
+                return formatted(kind, value, traceback, *args, **options)
+            except Exception:  # IPython would print this failure, and the client see none
+                return _format_plain(kind, value, traceback)
+
+        self.InteractiveTB.structured_traceback = guarded
+
     def _showtraceback(self, etype: Any, evalue: Any, stb: Any) -> None:
+        if self.displayhook.is_showing:
+            self.has_display_failed = True
         self.failure = self.output.error(etype.__name__, _describe(evalue), list(stb))
 
     def showtraceback(self, exc_tuple: Any = None, *args: Any, **options: Any) -> None:
@@ -193,7 +219,7 @@ class SandboxInteractiveShell(LazyCompleter):
             return
         if _has_group(value):
             # IPython prints these to stderr, where no client finds an error.
-            self._showtraceback(kind, value, _format_group(kind, value, traceback))
+            self._showtraceback(kind, value, _format_plain(kind, value, traceback))
             return
         super().showtraceback(exc_tuple, *args, **options)
 
@@ -237,7 +263,7 @@ class SandboxInteractiveShell(LazyCompleter):
         """Called by ipywidgets with what `get_parent` gave."""
 
 
-InteractiveShellABC.register(SandboxInteractiveShell)
+InteractiveShellABC.register(ZMQInteractiveShell)
 
 
 def _page_to_payload(shell: Any, text: Any, start: int = 0, *_args: Any, **_options: Any) -> None:
@@ -268,12 +294,15 @@ def _has_group(value: Any) -> bool:
     return False
 
 
-def _format_group(kind: Any, value: Any, traceback: Any) -> List[str]:
+def _format_plain(kind: Any, value: Any, traceback: Any) -> List[str]:
     import traceback as formatter
 
     while traceback is not None and "IPython" in traceback.tb_frame.f_code.co_filename:
         traceback = traceback.tb_next
-    lines = formatter.format_exception(kind, value, traceback)
+    try:
+        lines = formatter.format_exception(kind, value, traceback)
+    except Exception:  # an exception whose own `__str__` or cause is broken
+        lines = [kind.__name__]
     return "".join(lines).rstrip("\n").split("\n")
 
 
@@ -282,11 +311,13 @@ class IPythonShell(Shell):
 
     def __init__(self, tools: Tools) -> None:
         output = Output(tools)
-        shell: Any = SandboxInteractiveShell.instance()
+        shell: Any = ZMQInteractiveShell.instance()
         self._shell = shell
         shell.output = shell.displayhook.output = shell.display_pub.output = output
         shell.loop, shell.tools = tools.loop, tools
         shell.kernel = KernelFace(shell, tools)
+        # How tqdm knows a notebook.
+        shell.config.IPKernelApp.tqdm = "in a sandbox"
         shell.input_transformer_manager = QuickTransformers()
         shell._has_started = True
         self._loop = tools.loop
@@ -338,6 +369,7 @@ class IPythonShell(Shell):
         self._execution, self._result = execution, None
         shell.kernel.request_id = execution.request_id
         shell.failure, shell.is_stored = None, execution.is_stored
+        shell.has_display_failed = shell.displayhook.is_showing = False
         if execution.number > 0:
             shell.execution_count = execution.number
         history = shell.history_manager
@@ -372,7 +404,8 @@ class IPythonShell(Shell):
         error = None
         if result is not None:
             error = result.error_before_exec or result.error_in_exec
-        if error is None and failure is None:
+        # A failure alone is somebody else's: of `%run`, of a nested `run_cell`, of a callback.
+        if error is None and not shell.has_display_failed:
             expressions = execution.expressions if execution else {}
             reply: Json = {"status": "ok", "user_expressions": shell.user_expressions(expressions)}
         else:

@@ -18,9 +18,10 @@ from .comms import Comms
 from .event_loop import EventLoop
 from .imports import AfterImport
 from .interrupts import Interrupts
+from .pictures import Pictures
 from .quick_imports import import_traitlets
 from .server import Server
-from .shell_commands import flush_before_processes, flush_before_system
+from .shell_commands import flush_before_fork_exec, flush_before_processes
 from .stdin import Input, Stdin
 from .streams import Sink, Stream
 
@@ -37,9 +38,10 @@ def main() -> None:
     comms = Comms(Output(tools))
     watcher.watch("comm", comms.patch)
     watcher.watch("getpass", tools.input.patch_getpass)
-    watcher.watch("_posixsubprocess", lambda: flush_before_processes(tools.sink))
+    watcher.watch("_posixsubprocess", lambda: flush_before_fork_exec(tools.sink))
     watcher.watch("asyncio", tools.loop.asyncio_imported)
     watcher.watch("matplotlib", shell.use_figures)
+    watcher.watch("matplotlib.backend_bases", tools.pictures.watch)
     watcher.install()
     server = Server(tools, shell, comms, interrupts)
     tools.channel.send(Kind.RUNNER_READY, 0, shell.info())
@@ -67,6 +69,7 @@ def _make_tools(interrupts: Interrupts) -> Tools:
         input=Input(input_descriptor, channel, sink, cells, interrupts),
         stdout=Stream(sink, Kind.STDOUT),
         stderr=Stream(sink, Kind.STDERR),
+        pictures=Pictures(os.getcwd()),
     )
 
 
@@ -96,7 +99,7 @@ def _prepare_forks(tools: Tools, interrupts: Interrupts) -> None:
         sink.after_fork_in_child()
         interrupts.after_fork()
 
-    flush_before_system(sink)
+    flush_before_processes(sink)
     os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
 
 

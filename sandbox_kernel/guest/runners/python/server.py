@@ -124,6 +124,7 @@ class Server:
 
         def start() -> Any:
             self._tools.cells.enter(frame.cell)
+            self._tools.pictures.start_cell()
             return self._shell.start(execution)
 
         error = self._run(start, lambda: reply.update(self._shell.finish()), frame.cell)

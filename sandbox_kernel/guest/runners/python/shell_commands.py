@@ -15,33 +15,29 @@ _GRACE_S = 0.5
 
 
 def flush_before_processes(sink: Sink) -> None:
-    """What a cell printed before it starts a process is sent before that process writes.
+    """What a cell printed before it starts a process is sent before that process writes."""
+    for name in ("system", "posix_spawn", "posix_spawnp"):
+        setattr(os, name, _flushing(getattr(os, name), sink))
 
-    Called once, right after `_posixsubprocess` was imported, which subprocess,
-    multiprocessing and asyncio all start processes with.
+
+def flush_before_fork_exec(sink: Sink) -> None:
+    """The same for what subprocess, multiprocessing and asyncio start processes with.
+
+    Called once, right after `_posixsubprocess` was imported.
     """
     module = sys.modules["_posixsubprocess"]
-    fork_exec = module.fork_exec
-
-    def flushing_fork_exec(*arguments: Any) -> Any:
-        sink.flush()
-        return fork_exec(*arguments)
-
-    module.fork_exec = flushing_fork_exec  # type: ignore[attr-defined]
+    module.fork_exec = _flushing(module.fork_exec, sink)  # type: ignore[attr-defined]
     if hasattr(sys.modules.get("subprocess"), "_fork_exec"):
-        sys.modules["subprocess"]._fork_exec = flushing_fork_exec  # type: ignore[attr-defined]
+        sys.modules["subprocess"]._fork_exec = module.fork_exec  # type: ignore[attr-defined]
 
 
-def flush_before_system(sink: Sink) -> None:
-    """The same for `os.system`."""
-    system = os.system
-
-    @functools.wraps(system)
-    def flushing_system(command: Any) -> int:
+def _flushing(function: Any, sink: Sink) -> Any:
+    @functools.wraps(function)
+    def flush_first(*arguments: Any, **options: Any) -> Any:
         sink.flush()
-        return system(command)
+        return function(*arguments, **options)
 
-    os.system = flushing_system
+    return flush_first
 
 
 def run_command(command: str, sink: Sink) -> int:

@@ -1,0 +1,177 @@
+"""Outputs that attack the page: nothing runs, nothing is fetched, nothing is opened.
+
+The same notebook is shown twice: by our kernel, where nothing may happen, and without a
+policy, where the probes must fire. Its saved form is seen once more as nbconvert's html.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import nbformat
+import pytest
+
+from tests.support.hostile_outputs import (
+    CLICK_ALL,
+    MUST_BE_REQUESTED_UNPROTECTED,
+    MUST_FIRE_UNPROTECTED,
+    CanaryServer,
+    attack,
+)
+from tests.support.kernels import IS_OURS, KERNEL_NAME
+from tests.support.lab import Lab, NotebookPage, running_lab
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+# That something does not happen can only be seen by waiting. The twin's probes fire within
+# a second of the click.
+SETTLE_MS = 4_000
+
+ours_only = pytest.mark.skipif(not IS_OURS, reason="a promise of the sandbox kernel's alone")
+
+
+class Seen(NamedTuple):
+    """What the attack reached."""
+
+    canaries: set[str]  # names of probes that ran script in the page
+    requests: set[str]  # paths asked of the canary server
+    terminals: int
+    planted: set[str]  # files that appeared in the server's root
+    cells: int  # how many more cells there are
+    is_restyled: bool
+    went_to: str  # where the page is, if it went away
+
+    @property
+    def is_nothing(self) -> bool:
+        return self == Seen(set(), set(), 0, set(), 0, False, "")
+
+
+@pytest.fixture
+def canary() -> Iterator[CanaryServer]:
+    with CanaryServer() as server:
+        yield server
+
+
+@pytest.fixture
+def own_lab(tmp_path: Path) -> Iterator[Lab]:
+    """A server of the test's own: an attack that succeeds harms no other test."""
+    with running_lab(tmp_path / "lab") as lab:
+        yield lab
+
+
+def show_the_attack(page: Page, lab: Lab, canary: CanaryServer, kernel_name: str) -> NotebookPage:
+    cells = attack(canary.url)
+    lab.write_notebook("attack.ipynb", kernel_name, *cells)
+    notebook = NotebookPage.open(page, lab, "attack.ipynb")
+    notebook.run_all()
+    until(lambda: _is_finished(lab, page), "the end of the attack", timeout_s=150, every_s=0.5)
+    return notebook
+
+
+def _is_finished(lab: Lab, page: Page) -> bool:
+    """The notebook on disk has every cell's number. The page itself may be beyond reading."""
+    page.keyboard.press("Control+S")
+    notebook = nbformat.read(lab.root / "attack.ipynb", as_version=4)
+    return all(cell.execution_count or "inserted" in cell.source for cell in notebook.cells)
+
+
+def look_around(page: Page) -> None:
+    """Scroll through all outputs, press everything in them, and wait."""
+    for cell in page.locator(".jp-Cell").all():
+        cell.evaluate("cell => cell.scrollIntoView()")
+    page.evaluate(CLICK_ALL)
+    page.wait_for_timeout(SETTLE_MS)
+
+
+def what_was_seen(page: Page, lab: Lab, canary: CanaryServer) -> Seen:
+    count = page.locator(".jp-Notebook .jp-Cell").count()
+    visibility = page.evaluate("() => getComputedStyle(document.body).visibility")
+    covered = page.evaluate(
+        "() => document.elementsFromPoint(700, 5).some(e => e.textContent === 'Your session expired')"
+    )
+    return Seen(
+        canaries=set(page.evaluate("() => window.__canary || []")),
+        requests=set(canary.paths),
+        terminals=len(lab.get("api/terminals")),
+        planted={path.name for path in lab.root.iterdir()} - {"attack.ipynb", ".ipynb_checkpoints"},
+        cells=count - len(attack(canary.url)),
+        is_restyled=visibility != "visible" or covered,
+        went_to="" if page.url.startswith(lab.url) else page.url,
+    )
+
+
+@ours_only
+def test_no_output_reaches_the_page_the_network_or_the_server(
+    page: Page, own_lab: Lab, canary: CanaryServer
+):
+    opened: list[str] = []
+    page.context.on("page", lambda popup: opened.append(popup.url))
+    notebook = show_the_attack(page, own_lab, canary, KERNEL_NAME)
+    look_around(page)
+    assert what_was_seen(page, own_lab, canary) == Seen(set(), set(), 0, set(), 0, False, "")
+    assert opened == []
+    # The saved notebook again, as the user finds it tomorrow.
+    page.reload()
+    notebook.wait_until_connected()
+    look_around(page)
+    assert what_was_seen(page, own_lab, canary).is_nothing
+
+
+def test_the_same_outputs_do_harm_where_nobody_cleans_them(
+    page: Page, own_lab: Lab, canary: CanaryServer
+):
+    """The twin: it proves that the probes can fire."""
+    # A page that went away could not be asked what happened in it.
+    page.route("**/meta-refresh", lambda route: route.abort())
+    show_the_attack(page, own_lab, canary, "python3")
+    look_around(page)
+    seen = what_was_seen(page, own_lab, canary)
+    assert seen.canaries >= MUST_FIRE_UNPROTECTED
+    assert seen.requests >= MUST_BE_REQUESTED_UNPROTECTED
+    assert seen.terminals > 0
+    assert "pwned-script.txt" in seen.planted
+    assert seen.cells > 0
+    assert seen.is_restyled
+
+
+def as_html(page: Page, lab: Lab, canary: CanaryServer, kernel_name: str, *flags: str) -> Path:
+    """The executed attack as nbconvert's html, open in the browser."""
+    lab.write_notebook("attack.ipynb", kernel_name, *attack(canary.url))
+    arguments = ["--to", "html", "--execute", "--allow-errors", *flags, "attack.ipynb"]
+    done = subprocess.run(
+        [sys.executable, "-m", "nbconvert", *arguments],
+        cwd=lab.root, capture_output=True, text=True, timeout=150,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    canary.paths.clear()
+    path = lab.root / "attack.html"
+    page.goto(path.as_uri())
+    page.evaluate(CLICK_ALL)
+    page.wait_for_timeout(SETTLE_MS)
+    return path
+
+
+@ours_only
+def test_the_html_view_of_the_notebook_is_harmless_too(
+    page: Page, own_lab: Lab, canary: CanaryServer
+):
+    path = as_html(page, own_lab, canary, KERNEL_NAME)
+    assert page.evaluate("() => window.__canary || []") == []
+    assert set(canary.paths) == set()
+    assert page.url == path.as_uri()
+    assert page.evaluate("() => getComputedStyle(document.body).visibility") == "visible"
+
+
+def test_the_html_view_does_harm_where_nobody_cleans_it(
+    page: Page, own_lab: Lab, canary: CanaryServer
+):
+    page.route("**/meta-refresh", lambda route: route.abort())
+    as_html(page, own_lab, canary, "python3")
+    assert {"script", "onerror"} <= set(page.evaluate("() => window.__canary || []"))
+    assert "/image" in canary.paths
