@@ -27,12 +27,15 @@ def bench(arguments: argparse.Namespace) -> int:
 
     from sandbox_kernel import bench as engine
     from sandbox_kernel.bench import report
+    from sandbox_kernel.cli.warm import warm_up
+    from sandbox_kernel.settings import Settings
 
     names = _chosen(arguments.only, list(engine.METRICS))
     if arguments.rounds < engine.FEWEST_ROUNDS:
         raise SettingsError(
             f"--rounds is {arguments.rounds}; a median needs at least {engine.FEWEST_ROUNDS}."
         )
+    warm_up(Settings.load())
     with Console(stderr=True).status("starting") as status:
         measured = engine.measure(engine.contenders(), names, arguments.rounds, status.update)
     judgements = report.judge(measured)

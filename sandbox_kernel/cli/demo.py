@@ -40,12 +40,16 @@ def add(commands: Any) -> None:
 
 
 def demo(arguments: argparse.Namespace) -> int:
+    from sandbox_kernel.cli.warm import warm_up
+    from sandbox_kernel.settings import Settings
+
     paths = [Path(item) for item in arguments.notebooks] or examples()
     output = Path(arguments.output).absolute()
     _require_ready(paths, output)
+    boundary = _boundary()
+    warm_up(Settings.load())
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    boundary = _boundary()
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     failures = 0
     with Progress(*columns, TextColumn("{task.fields[cell]}")) as progress:

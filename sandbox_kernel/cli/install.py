@@ -41,6 +41,8 @@ def _add_install(commands: Any) -> None:
 
 def install(arguments: argparse.Namespace) -> int:
     from sandbox_kernel import kernelspecs
+    from sandbox_kernel.cli.warm import warm_up
+    from sandbox_kernel.settings import Settings
 
     spec = kernelspecs.install(
         chosen_settings(arguments),
@@ -50,6 +52,7 @@ def install(arguments: argparse.Namespace) -> int:
         allow_foreign=arguments.force,
     )
     print(f"Installed the kernel {spec.name} ({spec.display_name}) in {spec.directory}")
+    warm_up(Settings.load(spec.options))
     if kernelspecs.find(spec.name) != spec:
         print(_shadow_note(spec), file=sys.stderr)
     return 0

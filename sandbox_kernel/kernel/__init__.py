@@ -6,7 +6,7 @@
     server       who gets which request, in which order; always a reply
     execution    execute requests          answers      contents of replies (pure)
     iopub        events -> broadcasts      stdin        input() -> the client that asked
-    magics       `%sandbox` lines          exchange     files between host and sandbox
+    magics       `%sandbox` lines          warming      what later kernels start with
     history · comms · usage · watch · log
 
 Rule 1: the host alone speaks Jupyter. No port, key or connection file goes inside.

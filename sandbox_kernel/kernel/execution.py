@@ -122,7 +122,7 @@ class Executor:
         try:
             request = Request.read(message.content)
         except Refusal as refusal:
-            return self._reply(answers.error(refusal.name, refusal.value), started, None, False)
+            return self._refuse(message, refusal, started)
         cell = _Cell(self, message, request)
         self._announce(cell)
         try:
@@ -136,6 +136,16 @@ class Executor:
         finally:
             self._stdin.close()
         return self._conclude(cell, outcome, started)
+
+    def _refuse(self, message: Message, refusal: Refusal, started: str) -> Reply:
+        """Answer a request that is none; a front end shows what is broadcast, not the reply."""
+        content = answers.error(refusal.name, refusal.value)
+        if not message.content.get("silent"):
+            shown = {name: content[name] for name in ("ename", "evalue", "traceback")}
+            self._broadcast.send("error", shown, Parent(message.header))
+        return self._reply(
+            content, started, None, message.content.get("stop_on_error") is not False
+        )
 
     # -- phases
 
@@ -168,6 +178,7 @@ class Executor:
             allow_stdin=request.allow_stdin,
             user_expressions=request.user_expressions,
             execution_count=cell.parent.execution_count,
+            request_id=cell.message.msg_id,
         )
 
     async def _run_magic(self, line: str, cell: _Cell) -> None:
@@ -201,11 +212,13 @@ class Executor:
             self._host_work = None
 
     def _conclude(self, cell: _Cell, outcome: Outcome | None, started: str) -> Reply:
-        if outcome is not None and outcome.error is not None:
-            cell.fail(outcome.error)
+        # What was shown as an error and handled inside, as by `%run`, is none of the cell's.
+        failure = cell.failure if outcome is None else outcome.error
+        if failure is not None:
+            cell.fail(failure)
         status: Json = {"status": "ok"}
-        if cell.failure is not None:
-            status = {"status": "error", **error_content(cell.failure)}
+        if failure is not None:
+            status = {"status": "error", **error_content(failure)}
         if outcome is not None:
             admit = self._inside.admit
             status["user_expressions"] = answers.expressions(outcome.user_expressions, admit)
@@ -213,9 +226,7 @@ class Executor:
         request = cell.request
         if request.store_history and request.code.strip():
             self._history.record(self.execution_count, request.code, cell.result_text)
-        is_abort_wanted = (
-            cell.failure is not None and request.stop_on_error and not request.is_silent
-        )
+        is_abort_wanted = failure is not None and request.stop_on_error and not request.is_silent
         return self._reply(status, started, outcome, is_abort_wanted)
 
     def _reply(

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandbox_kernel.errors import FileRefused, FileTooLarge
-from sandbox_kernel.kernel.exchange import MAX_BYTES, Exchange
+from sandbox_kernel.exchange import MAX_BYTES, Exchange
 from sandbox_kernel.kernel.wire import Json
 from sandbox_kernel.limits import Limits, format_size
 

@@ -224,7 +224,9 @@ class Requests:
         self.comms.note(checked)
         try:
             await self._session.send_comm(
-                *checked, on_cell=lambda cell: self._broadcast.remember(cell, request.parent)
+                *checked,
+                on_cell=lambda cell: self._broadcast.remember(cell, request.parent),
+                request_id=message.msg_id,
             )
         except SandboxKernelError as error:
             self._complain(f"A {message.msg_type} did not reach the sandbox: {error}")

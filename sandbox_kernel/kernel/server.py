@@ -219,7 +219,7 @@ class Server:
             content = answers.error(type(error).__name__, str(error))
         except Exception as error:  # the top of the adapter: a bug of ours still gets a reply
             log_traceback(f"A {request.message.msg_type} failed: {type(error).__name__}.")
-            content = answers.error("InternalError", "The kernel failed; its log says more.")
+            content = self._own_failure(request)
         if content is not None:
             self._reply(request, content)
         self._broadcast.status("idle", request.parent)
@@ -243,6 +243,16 @@ class Server:
             parts = self._codec.encode(f"{kind}_reply", content, **options)
         self._broadcast.flush()
         request.channel.send(parts)
+
+    def _own_failure(self, request: Request) -> Json:
+        """The reply to a request that met a bug of ours; of a cell the reader is told, too."""
+        content = answers.error(
+            "InternalError", "The kernel failed; its log says more. Run the cell again."
+        )
+        if request.message.msg_type == "execute_request":
+            shown = {name: content[name] for name in ("ename", "evalue", "traceback")}
+            self._broadcast.send("error", shown, request.parent)
+        return content
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

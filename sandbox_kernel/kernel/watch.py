@@ -30,7 +30,10 @@ class ParentWatch:
         try:
             # Readable when the process ends: no polling, and no other one with its number.
             self._handle = os.pidfd_open(self._pid)
-        except OSError:  # an old Linux, or another pid namespace
+        except ProcessLookupError:  # it ended before we looked, or lives in another namespace
+            self._poll(has_gone=os.getppid() == 1)
+            return
+        except OSError:  # a Linux before 5.3
             self._poll()
             return
         asyncio.get_running_loop().add_reader(self._handle, self._gone)
@@ -45,8 +48,8 @@ class ParentWatch:
                 os.close(self._handle)
             self._handle = None
 
-    def _poll(self) -> None:
-        if os.getppid() != self._first_parent:
+    def _poll(self, has_gone: bool = False) -> None:
+        if has_gone or os.getppid() != self._first_parent:
             self._gone()
             return
         self._timer = asyncio.get_running_loop().call_later(POLL_S, self._poll)

@@ -9,6 +9,8 @@ Rule 2: the guest's scripts are run by name of the nonce in a closed shadow root
 the guest cannot read or clone the element that has it.
 Rule 3: what makes links, frames and documents is taken away or wrapped before the
 guest's first line. Trusted Types bring every string that becomes html past `tame`.
+Rule 4: once the guest has run, every prototype is its own. What this script needs after that
+it took before, and calls by `apply`; no method is looked up on an element of ours.
 
 The guest's html comes as base64, so nothing of it is parsed before this has run.
 """
@@ -24,14 +26,23 @@ LOADER = r"""
   here.remove();
 
   for (const name of Object.getOwnPropertyNames(window))
-    if (/rtc|webtransport|websocketstream|xsltprocessor|fencedframe|HTMLLink|HTMLI?Frame/i.test(name))
+    if (/rtc|webtransport|websocketstream|xsltprocessor|fencedframe|HTML(Link|I?Frame)/i.test(name))
       delete window[name];
 
+  const apply = Reflect.apply, define = Object.defineProperty;
+  const setter = (prototype, name) => Object.getOwnPropertyDescriptor(prototype, name).set;
   const names = "link|iframe|frame|frameset|object|embed|applet|portal|fencedframe|meta|base";
-  const isDenied = RegExp.prototype.test.bind(RegExp(`^(?:.*:)?(?:${names})$`, "is"));
-  const tag = RegExp(`<(?=(?:[^\\s<>/]*:)?(?:${names})(?![\\w.-])|!ENTITY)`, "gi");
-  const replace = Function.call.bind(String.prototype.replace);
-  const tame = (text) => replace(`${text}`, tag, "<x-");
+  const { test, exec } = RegExp.prototype, { replace } = String.prototype;
+  // With these of its own, an expression takes none of the prototype's.
+  const fixed = (expression) => Object.defineProperties(expression, {
+    exec: { value: exec },
+    flags: { value: expression.flags },
+    [Symbol.replace]: { value: RegExp.prototype[Symbol.replace] },
+  });
+  const denied = fixed(RegExp(`^(?:.*:)?(?:${names})$`, "is"));
+  const tag = fixed(RegExp(`<(?=(?:[^\\s<>/]*:)?(?:${names})(?![\\w.-])|!ENTITY)`, "gi"));
+  const isDenied = (name) => apply(test, denied, [name]);
+  const tame = (text) => apply(replace, `${text}`, [tag, "<x-"]);
   let parse = (text) => text;
   if (window.trustedTypes) {
     const own = trustedTypes.createPolicy("own", { createHTML: (text) => text });
@@ -39,25 +50,25 @@ LOADER = r"""
     trustedTypes.createPolicy("default", { createHTML: tame, createScript: (text) => text });
   }
 
-  const wrap = (prototype, name, at, fallback) => {
-    const original = prototype[name], call = Reflect.apply;
+  const wrap = (prototype, name, at) => {
+    const original = prototype[name];
     prototype[name] = function (...items) {
       items[at] = `${items[at]}`;
-      if (isDenied(items[at])) items[at] = fallback;
-      return call(original, this, items);
+      if (isDenied(items[at])) items[at] = "x-denied";
+      return apply(original, this, items);
     };
   };
-  wrap(Document.prototype, "createElement", 0, "x-denied");
-  wrap(Document.prototype, "createElementNS", 1, "x-denied");
-  wrap(DOMImplementation.prototype, "createDocument", 1, "x-denied");
-  const define = CustomElementRegistry.prototype.define;
+  wrap(Document.prototype, "createElement", 0);
+  wrap(Document.prototype, "createElementNS", 1);
+  wrap(DOMImplementation.prototype, "createDocument", 1);
+  const register = CustomElementRegistry.prototype.define;
   CustomElementRegistry.prototype.define = function (name, constructor) {
-    return Reflect.apply(define, this, [name, constructor]);
+    return apply(register, this, [name, constructor]);
   };
-  for (const [holder, name] of [
+  for (const [owner, name] of [
     [Document.prototype, "execCommand"], [Document, "parseHTML"], [Element.prototype, "setHTML"],
     [ShadowRoot.prototype, "setHTML"], [Document.prototype, "open"],
-  ]) delete holder[name];
+  ]) delete owner[name];
   Document.prototype.write = Document.prototype.writeln = function (...parts) {
     document.body.insertAdjacentHTML("beforeend", parts.join(""));
   };
@@ -66,22 +77,26 @@ LOADER = r"""
   holder.hidden = true;
   document.documentElement.append(holder);
   const shadow = holder.attachShadow({ mode: "closed" });
-  const setNonce = Object.getOwnPropertyDescriptor(HTMLElement.prototype, "nonce").set;
-  const create = document.createElement.bind(document), append = shadow.append.bind(shadow);
+  const setNonce = setter(HTMLElement.prototype, "nonce");
+  const setText = setter(Node.prototype, "textContent");
+  const setType = setter(HTMLScriptElement.prototype, "type");
+  for (const owner of [HTMLElement, SVGElement, window.MathMLElement])
+    if (owner) delete owner.prototype.nonce;
+  const { createElement } = document, { append } = shadow, { remove } = Element.prototype;
   const done = new WeakSet();
   let current = null;
-  Object.defineProperty(document, "currentScript", { get: () => current });
+  define(document, "currentScript", { get: () => current });
   const run = (script) => {
     if (done.has(script) || script.getAttribute("src") !== null) return;
     done.add(script);
     const kind = (script.getAttribute("type") || "").trim().toLowerCase();
-    if (!/^(?:module|(?:text|application)\/(?:javascript|ecmascript|x-javascript))?$/.test(kind)) return;
-    const copy = create("script");
-    if (kind === "module") copy.type = kind;
-    copy.textContent = script.textContent;
-    setNonce.call(copy, nonce);
+    if (!/^(?:module|(?:text|application)\/(?:x-)?(?:java|ecma)script)?$/.test(kind)) return;
+    const copy = apply(createElement, document, ["script"]);
+    if (kind === "module") apply(setType, copy, [kind]);
+    apply(setText, copy, [script.textContent]);
+    apply(setNonce, copy, [nonce]);
     current = script;
-    try { append(copy); } finally { current = null; copy.remove(); }
+    try { apply(append, shadow, [copy]); } finally { current = null; apply(remove, copy, []); }
   };
   const bind = (element) => {
     for (const { name, value } of [...element.attributes])
@@ -102,13 +117,13 @@ LOADER = r"""
 
   const parsed = new DOMParser().parseFromString(parse(html), "text/html");
   strip(parsed);
-  for (const name of ["class", "style", "onload"])
-    if (parsed.body.hasAttribute(name)) document.body.setAttribute(name, parsed.body.getAttribute(name));
   const elements = all(parsed.documentElement);
+  elements.forEach(bind);
+  for (const name of ["class", "style"])
+    if (parsed.body.hasAttribute(name))
+      document.body.setAttribute(name, parsed.body.getAttribute(name));
   document.head.append(...parsed.head.childNodes);
   document.body.append(...parsed.body.childNodes);
-  bind(document.body);
-  elements.forEach(bind);
   new MutationObserver((records) => {
     for (const record of records)
       for (const node of record.addedNodes)
@@ -118,6 +133,5 @@ LOADER = r"""
         }
   }).observe(document.documentElement, { childList: true, subtree: true });
   for (const element of elements) if (element.localName === "script") run(element);
-  document.dispatchEvent(new Event("DOMContentLoaded", { bubbles: true }));
 })();
 """

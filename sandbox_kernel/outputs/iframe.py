@@ -39,8 +39,8 @@ CONTENT_SECURITY_POLICY = (
 # A script with a nonce may `import()` from anywhere, as the nonce goes along. What both
 # policies allow is inline scripts with it.
 _NO_REMOTE_SCRIPT = "script-src 'unsafe-inline' 'unsafe-eval'"
-# Plotly's default is 450, and a table of fifteen rows as much; the reader can drag it.
-HEIGHT_PX = 460
+# Plotly's default is 450, matplotlib's 480; the reader can drag it.
+HEIGHT_PX = 500
 
 _HEAD = (
     '<!doctype html><meta charset="utf-8">'

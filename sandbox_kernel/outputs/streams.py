@@ -81,7 +81,7 @@ def clean_text(text: str) -> str:
 def _remove_sequences(text: str) -> str:
     found = _compiled(_UNDECIDED).search(text, max(0, len(text) - _LONGEST_UNDECIDED))
     if found is not None and found[1] is not None:
-        text = text[: found.start()]
+        text = text[: found.start() + 1]
     return _compiled(_SEQUENCE).sub("", text)
 
 
@@ -119,7 +119,8 @@ class StreamCleaner:
         found = _compiled(_UNDECIDED).search(text, max(0, len(text) - _LONGEST_UNDECIDED))
         if found is not None:
             self._held = text[found.start() :]
-            text = text[: found.start()]
+            # With its first character, which breaks off a string before it, and then goes.
+            text = text[: found.start() + 1]
         return _compiled(_SEQUENCE).sub("", text)
 
 

@@ -46,6 +46,10 @@ def interrupted_hard(cell: int, grace_s: float, survived: str) -> events.CellFai
     )
 
 
+def unnamed(cell: int) -> events.CellFailed:
+    return failure(cell, "CellError", f"The runner says that the cell failed, not why. {KEPT}")
+
+
 def restarted(cell: int) -> events.CellFailed:
     return failure(cell, "RunnerRestarted", f"The runner was restarted. {LOST_RUNNER}")
 

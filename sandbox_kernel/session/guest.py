@@ -15,7 +15,7 @@ from sandbox_kernel import events
 from sandbox_kernel.backends.base import Death, Sandbox
 from sandbox_kernel.errors import GuestProtocolError, RequestRefused, SandboxDied
 from sandbox_kernel.frames import EventDecoder
-from sandbox_kernel.guest.framing import pack
+from sandbox_kernel.guest.framing import FramingError, pack
 
 Listener = Callable[[list[events.Event]], None]
 
@@ -59,10 +59,15 @@ class Guest:
         """Send one frame whole, waiting while the guest doesn't read.
 
         Raises:
+            RequestRefused: it is too large for one frame.
             SandboxDied: there is nobody to read it.
         """
+        try:
+            frame = pack(kind, cell, meta, data)
+        except FramingError as error:
+            raise RequestRefused(f"The request is too large: {error}. Use a file.") from None
         async with self._sending:
-            await self.sandbox.send(pack(kind, cell, meta, data))
+            await self.sandbox.send(frame)
 
     async def ask(
         self, kind: int, cell: int, meta: dict[str, Any] | None = None, data: bytes = b""
@@ -86,6 +91,15 @@ class Guest:
             return event
         assert isinstance(event, events.Refused)
         raise RequestRefused(event.reason)
+
+    def is_waiting_for(self, cells: set[int]) -> bool:
+        """Whether any of these requests is still unanswered."""
+        return not cells.isdisjoint(self._waiting)
+
+    @property
+    def unanswered(self) -> set[int]:
+        """The numbers of the requests that somebody waits for."""
+        return set(self._waiting)
 
     async def close(self) -> None:
         """Destroy the sandbox. Never raises."""

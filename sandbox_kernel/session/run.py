@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from sandbox_kernel import events
+from sandbox_kernel.errors import SandboxDied
 from sandbox_kernel.guest.framing import Kind
 from sandbox_kernel.limits import Limits
 from sandbox_kernel.session import causes
@@ -70,16 +71,26 @@ class Run:
         )
 
     async def to_end(self, meta: events.Json, code: bytes) -> Outcome:
-        """Send it, wait for its end, and say how that was."""
+        """Send it, wait for its end, and say how that was.
+
+        Raises:
+            RequestRefused: the code is too long to be sent.
+        """
         try:
             if self._timeout_s is not None:
                 self._later(self._timeout_s, self.stop, "timeout")
-            self._spawn(self._guest.send(Kind.EXECUTE, self.cell, meta, code))
+            await self._send(meta, code)
             ended = await self._ended
         finally:
             for timer in self._timers:
                 timer.cancel()
         return await self._conclude(ended)
+
+    async def _send(self, meta: events.Json, code: bytes) -> None:
+        try:
+            await self._guest.send(Kind.EXECUTE, self.cell, meta, code)
+        except SandboxDied:
+            self.end(None)
 
     def hear(self, event: events.Event) -> None:
         """Pass `event` on; a KeyboardInterrupt of our own making is told as what it was."""
@@ -118,15 +129,19 @@ class Run:
     # -- how it ended
 
     async def _conclude(self, ended: events.CellEnded | None) -> Outcome:
+        # An error that was shown and handled, as by `%run`, is no failure of the cell.
+        has_failed = ended is None or ended.outcome != "ok" or self._stopped_by == "timeout"
         if ended is None or ended.outcome == "lost":
             self._fail(await self._explain_loss(is_sandbox_gone=ended is None))
         elif self._stopped_by == "timeout" and self._failure is None:
             self._fail(self._timed_out(causes.KEPT))
+        elif has_failed and self._failure is None:
+            self._fail(causes.unnamed(self.cell))
         expressions = self.reply.get("user_expressions")
         payload = self.reply.get("payload")
         return Outcome(
-            "ok" if self._failure is None else "error",
-            self._failure,
+            "error" if has_failed else "ok",
+            self._failure if has_failed else None,
             ended.receipt if ended is not None else None,
             expressions if isinstance(expressions, dict) else {},
             payload if isinstance(payload, list) else [],

@@ -23,6 +23,7 @@ from sandbox_kernel.session.run import Outcome, Run, Sink
 
 # A runtime that has not brought up a runner by then never will; clients wait for 60 s.
 START_TIMEOUT_S = 50.0
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
 
 _UNSET: Any = object()
 
@@ -143,11 +144,13 @@ class Session:
         execution_count: int = 0,
         timeout_s: float | None = _UNSET,
         on_cell: Callable[[int], None] | None = None,
+        request_id: str = "",
     ) -> Outcome:
         """Run a cell. What it shows goes to `on_event` in order, already admitted.
 
         A limit, a timeout or a death is a `CellFailed` that names it and says whether the
         variables survived. `on_cell` hears the number that the cell's events carry.
+        `request_id` is Jupyter's, by which an Output widget asks a front end for outputs.
 
         Raises:
             BackendUnavailable, SandboxDied, SessionClosed: no cell could be run at all.
@@ -166,6 +169,7 @@ class Session:
                 "allow_stdin": allow_stdin,
                 "user_expressions": user_expressions or {},
                 "execution_count": execution_count,
+                "msg_id": request_id,
             }
             self._run = run
             try:
@@ -176,9 +180,19 @@ class Session:
                 self._run = None
 
     async def interrupt(self) -> None:
-        """Ask the running cell to stop, and see to it. Returns at once; does nothing when idle."""
+        """Ask what runs to stop, and see to it. Returns at once; does nothing when idle."""
         if self._run is not None:
             self._run.stop("interrupt")
+        elif self._guest is not None and (stuck := self._guest.unanswered):
+            # A comm's callback, a completion: user code runs in these, too.
+            self._spawn(self._stop_requests(self._guest, stuck))
+
+    async def _stop_requests(self, guest: Guest, stuck: set[int]) -> None:
+        await guest.send(Kind.SIGNAL, 0, {"signal": "SIGINT"})
+        await asyncio.sleep(self.limits.interrupt_grace_s)
+        if guest.is_waiting_for(stuck):
+            self._news = f"A request did not stop when it was interrupted. {causes.LOST_RUNNER}"
+            await guest.send(Kind.RESTART_RUNNER, self._next_cell())
 
     async def complete(self, code: str, cursor_pos: int) -> events.Json:
         """Completions at `cursor_pos` (code points), as `complete_reply` wants them."""
@@ -194,9 +208,13 @@ class Session:
         return await self._ask_runner(Kind.IS_COMPLETE, code, {})
 
     def answer_input(self, text: str) -> None:
-        """Give the running cell what it waits for in `input()`; nothing if none waits."""
+        """Give the running cell what it waits for in `input()`; nothing if none waits.
+
+        Over 8 MiB the rest is cut off: a cell that gets nothing would wait for ever.
+        """
         if self._run is not None and self._guest is not None:
-            reply = self._guest.send(Kind.INPUT_REPLY, self._run.cell, None, _encoded(text))
+            data = _encoded(text)[:MAX_ANSWER_BYTES]
+            reply = self._guest.send(Kind.INPUT_REPLY, self._run.cell, None, data)
             self._spawn(reply)
 
     async def send_comm(
@@ -209,6 +227,7 @@ class Session:
         buffers: list[bytes],
         *,
         on_cell: Callable[[int], None] | None = None,
+        request_id: str = "",
     ) -> None:
         """Pass a front end's comm message in; `on_cell` hears the number its events carry."""
         meta = {
@@ -218,6 +237,7 @@ class Session:
             "data": data,
             "metadata": metadata,
             "buffers": [len(buffer) for buffer in buffers],
+            "msg_id": request_id,
         }
         guest = await self._started()
         cell = self._next_cell()

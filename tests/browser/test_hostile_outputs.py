@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.hostile_outputs import (
     CLICK_ALL,
+    DESTRUCTIVE,
     MUST_BE_REQUESTED_UNPROTECTED,
     MUST_FIRE_UNPROTECTED,
     CanaryServer,
@@ -65,8 +66,7 @@ def own_lab(tmp_path: Path) -> Iterator[Lab]:
         yield lab
 
 
-def show_the_attack(page: Page, lab: Lab, canary: CanaryServer, kernel_name: str) -> NotebookPage:
-    cells = attack(canary.url)
+def show_the_attack(page: Page, lab: Lab, kernel_name: str, cells: list[str]) -> NotebookPage:
     lab.write_notebook("attack.ipynb", kernel_name, *cells)
     notebook = NotebookPage.open(page, lab, "attack.ipynb")
     notebook.run_all()
@@ -89,18 +89,16 @@ def look_around(page: Page) -> None:
     page.wait_for_timeout(SETTLE_MS)
 
 
-def what_was_seen(page: Page, lab: Lab, canary: CanaryServer) -> Seen:
+def what_was_seen(page: Page, lab: Lab, canary: CanaryServer, cells: list[str]) -> Seen:
     count = page.locator(".jp-Notebook .jp-Cell").count()
     visibility = page.evaluate("() => getComputedStyle(document.body).visibility")
-    covered = page.evaluate(
-        "() => document.elementsFromPoint(700, 5).some(e => e.textContent === 'Your session expired')"
-    )
+    covered = page.evaluate("() => document.elementsFromPoint(700, 5).some(e => e.id === 'cover')")
     return Seen(
         canaries=set(page.evaluate("() => window.__canary || []")),
         requests=set(canary.paths),
         terminals=len(lab.get("api/terminals")),
         planted={path.name for path in lab.root.iterdir()} - {"attack.ipynb", ".ipynb_checkpoints"},
-        cells=count - len(attack(canary.url)),
+        cells=count - len(cells),
         is_restyled=visibility != "visible" or covered,
         went_to="" if page.url.startswith(lab.url) else page.url,
     )
@@ -112,26 +110,26 @@ def test_no_output_reaches_the_page_the_network_or_the_server(
 ):
     opened: list[str] = []
     page.context.on("page", lambda popup: opened.append(popup.url))
-    notebook = show_the_attack(page, own_lab, canary, KERNEL_NAME)
+    cells = attack(canary.url)
+    notebook = show_the_attack(page, own_lab, KERNEL_NAME, cells)
     look_around(page)
-    assert what_was_seen(page, own_lab, canary) == Seen(set(), set(), 0, set(), 0, False, "")
+    assert what_was_seen(page, own_lab, canary, cells) == Seen(set(), set(), 0, set(), 0, False, "")
     assert opened == []
     # The saved notebook again, as the user finds it tomorrow.
     page.reload()
     notebook.wait_until_connected()
     look_around(page)
-    assert what_was_seen(page, own_lab, canary).is_nothing
+    assert what_was_seen(page, own_lab, canary, cells).is_nothing
 
 
 def test_the_same_outputs_do_harm_where_nobody_cleans_them(
     page: Page, own_lab: Lab, canary: CanaryServer
 ):
     """The twin: it proves that the probes can fire."""
-    # A page that went away could not be asked what happened in it.
-    page.route("**/meta-refresh", lambda route: route.abort())
-    show_the_attack(page, own_lab, canary, "python3")
+    cells = attack(canary.url, without=DESTRUCTIVE)
+    show_the_attack(page, own_lab, "python3", cells)
     look_around(page)
-    seen = what_was_seen(page, own_lab, canary)
+    seen = what_was_seen(page, own_lab, canary, cells)
     assert seen.canaries >= MUST_FIRE_UNPROTECTED
     assert seen.requests >= MUST_BE_REQUESTED_UNPROTECTED
     assert seen.terminals > 0
@@ -140,16 +138,15 @@ def test_the_same_outputs_do_harm_where_nobody_cleans_them(
     assert seen.is_restyled
 
 
-def as_html(page: Page, lab: Lab, canary: CanaryServer, kernel_name: str, *flags: str) -> Path:
+def as_html(page: Page, lab: Lab, kernel_name: str, cells: list[str]) -> Path:
     """The executed attack as nbconvert's html, open in the browser."""
-    lab.write_notebook("attack.ipynb", kernel_name, *attack(canary.url))
-    arguments = ["--to", "html", "--execute", "--allow-errors", *flags, "attack.ipynb"]
+    lab.write_notebook("attack.ipynb", kernel_name, *cells)
+    arguments = ["--to", "html", "--execute", "--allow-errors", "attack.ipynb"]
     done = subprocess.run(
         [sys.executable, "-m", "nbconvert", *arguments],
         cwd=lab.root, capture_output=True, text=True, timeout=150,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    canary.paths.clear()
     path = lab.root / "attack.html"
     page.goto(path.as_uri())
     page.evaluate(CLICK_ALL)
@@ -161,7 +158,7 @@ def as_html(page: Page, lab: Lab, canary: CanaryServer, kernel_name: str, *flags
 def test_the_html_view_of_the_notebook_is_harmless_too(
     page: Page, own_lab: Lab, canary: CanaryServer
 ):
-    path = as_html(page, own_lab, canary, KERNEL_NAME)
+    path = as_html(page, own_lab, KERNEL_NAME, attack(canary.url))
     assert page.evaluate("() => window.__canary || []") == []
     assert set(canary.paths) == set()
     assert page.url == path.as_uri()
@@ -171,7 +168,6 @@ def test_the_html_view_of_the_notebook_is_harmless_too(
 def test_the_html_view_does_harm_where_nobody_cleans_it(
     page: Page, own_lab: Lab, canary: CanaryServer
 ):
-    page.route("**/meta-refresh", lambda route: route.abort())
-    as_html(page, own_lab, canary, "python3")
+    as_html(page, own_lab, "python3", attack(canary.url, without=DESTRUCTIVE))
     assert {"script", "onerror"} <= set(page.evaluate("() => window.__canary || []"))
     assert "/image" in canary.paths

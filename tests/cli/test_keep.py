@@ -24,7 +24,8 @@ def test_a_file_is_not_executable(tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        *("../a", "/etc/a", "a/../../b", "", ".", "..", "a/", "a//b"),
+        *("../a", "/etc/a", "a/../../b", "", ".", "..", "a/"),
+        *("sitecustomize.py", "evil.pth", "a/conftest.py", "json.py"),
         *(".bashrc", "a/.git/hooks/post-checkout"),
         *("a\0b", "x" * 256, "\ud800", "/".join("a" * 40)),
     ],
@@ -32,12 +33,12 @@ def test_a_file_is_not_executable(tmp_path):
 def test_a_name_that_leaves_the_directory_is_refused(tmp_path, name):
     with pytest.raises(FileRefused):
         write_new(tmp_path / "out", name, b"")
-    assert list(tmp_path.iterdir()) == []
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_what_exists_is_not_overwritten(tmp_path):
     (tmp_path / "a").write_text("mine")
-    with pytest.raises(FileRefused, match="exists and is not overwritten"):
+    with pytest.raises(FileRefused, match="that file exists"):
         write_new(tmp_path, "a", b"theirs")
     assert (tmp_path / "a").read_text() == "mine"
 
@@ -48,7 +49,7 @@ def test_a_link_in_the_way_is_not_followed(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "sub").symlink_to(outside)
-    with pytest.raises(FileRefused, match="by a link"):
+    with pytest.raises(FileRefused, match="symbolic link"):
         write_new(out, "sub/a", b"")
     assert list(outside.iterdir()) == []
 

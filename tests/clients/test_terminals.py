@@ -77,8 +77,10 @@ def test_the_console_shows_the_banner_with_the_boundary(tmp_path: Path):
         child.close(force=True)
 
 
-def test_the_console_leaves_by_exit(console: pexpect.spawn):
-    console.sendline("exit")
+def test_the_console_leaves_by_control_d(console: pexpect.spawn):
+    console.sendeof()
+    console.expect(r"\[y\]/n")
+    console.sendline("y")
     console.expect(pexpect.EOF)
     console.wait()
     assert console.exitstatus == 0

@@ -134,6 +134,16 @@ def test_tqdm_counts_in_a_notebook(ipython: Runner) -> None:
     assert "application/vnd.jupyter.widget-view+json" in cell.displays[0]["data"]
 
 
+def test_what_asks_ipykernel_for_its_shell_finds_this_one(ipython: Runner) -> None:
+    cell = ipython.execute(
+        "from ipykernel.zmqshell import ZMQInteractiveShell\n"
+        "isinstance(get_ipython(), ZMQInteractiveShell)"
+    )
+    assert cell.result == "True"
+    more = ipython.execute("from ipykernel.zmqshell import ZMQDisplayPublisher")
+    assert more.reply["status"] == "ok"
+
+
 def test_libraries_recognise_a_notebook(ipython: Runner) -> None:
     cell = ipython.execute(
         "ip = get_ipython()\nfrom pandas.io.formats.console import in_ipython_frontend\n"

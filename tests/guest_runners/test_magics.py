@@ -87,7 +87,7 @@ def test_output_is_captured(ipython: Runner) -> None:
 
 def test_an_unknown_magic_is_a_usage_error(ipython: Runner) -> None:
     cell = ipython.execute("%no_such_magic")
-    assert "UsageError" in cell.stderr
+    assert cell.error["ename"] == "UsageError"
     assert cell.reply["status"] == "error"
     assert cell.reply["ename"] == "UsageError"
 

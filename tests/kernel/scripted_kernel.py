@@ -57,6 +57,8 @@ class ScriptedSession:
     """Has the methods of `Session` that the kernel calls."""
 
     boundary = "a scripted boundary"
+    spec = SimpleNamespace(python=None)
+    is_busy = True  # always: nothing is to be made in idle time
 
     def __init__(self, on_event: Callable[[events.Event], None]) -> None:
         self.limits = Limits()
@@ -101,7 +103,7 @@ class ScriptedSession:
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(text)
 
-    async def send_comm(self, *comm: Any, on_cell: Callable[[int], None]) -> None:
+    async def send_comm(self, *comm: Any, on_cell: Callable[[int], None], request_id: str) -> None:
         self._cell += 1
         on_cell(self._cell)
         action, comm_id, target, data, _metadata, buffers = comm

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sandbox_kernel.errors import FileRefused, RequestRefused
-from sandbox_kernel.kernel.exchange import Exchange
+from sandbox_kernel.exchange import Exchange
 from sandbox_kernel.kernel.magics import Magics, UsageError, parse, split, status_rows
 from sandbox_kernel.limits import Limits
 from tests.kernel.scripted_kernel import ScriptedSession

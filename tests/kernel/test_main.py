@@ -96,15 +96,21 @@ def test_sigint_never_ends_the_kernel(start_with):
     assert kernel.request("kernel_info_request", {})["content"]["status"] == "ok"
 
 
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_the_kernel_ends_with_its_parent(tmp_path):
     from jupyter_client.connect import write_connection_file
 
-    path, _ = write_connection_file(str(tmp_path / "c.json"), key=b"k")
+    path, info = write_connection_file(str(tmp_path / "c.json"), key=b"k")
     parent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     environment = {**os.environ, "JPY_PARENT_PID": str(parent.pid)}
     kernel = subprocess.Popen([*COMMAND, "-f", path, "--memory=1"], env=environment)
     try:
-        parent.communicate()
+        until(lambda: is_listening(info["shell_port"]), "the kernel", timeout_s=20)
+        parent.communicate(b"\n")
         until(lambda: kernel.poll() is not None, "the end of the kernel", timeout_s=20)
         assert kernel.returncode == 0
     finally:

@@ -115,7 +115,7 @@ def test_a_sandbox_that_dies_fails_the_cell_and_not_the_kernel(served):
 
 def test_a_bug_of_ours_still_gets_a_reply_and_an_idle(served):
     run = served.run("bug")
-    assert run.content["ename"] == "InternalError"
+    assert run.content["ename"] == run.error["ename"] == "InternalError"
     assert run.content["execution_count"] > 0
     assert run.states == ["busy", "idle"]
     assert served.run("print alive").stdout == "alive\n"
@@ -132,9 +132,9 @@ def test_odd_execute_requests_get_a_reply(served, content):
 
 
 def test_a_cell_too_large_for_a_guest_is_refused_with_the_remedy(served):
-    content = served.run("print " + "x" * (9 * 2**20)).content
-    assert content["ename"] == "CellTooLarge"
-    assert "%sandbox put" in content["evalue"]
+    run = served.run("print " + "x" * (9 * 2**20))
+    assert run.content["ename"] == run.error["ename"] == "CellTooLarge"
+    assert "%sandbox put" in run.error["evalue"]
 
 
 # -- volume
@@ -197,7 +197,7 @@ def test_cells_run_one_after_another_in_the_order_they_came(served):
 
 
 def test_what_is_queued_behind_a_failed_cell_is_aborted_each_with_busy_and_idle(served):
-    ids = [served.raw.execute(code) for code in ("wait", "print never", "print never")]
+    ids = [served.start_running("wait"), *(served.raw.execute("print never") for _ in range(2))]
     info = served.raw.kernel_info()
     served.interrupt()
     failed, *rest = [served.finish(message_id) for message_id in ids]
@@ -212,7 +212,7 @@ def test_what_is_queued_behind_a_failed_cell_is_aborted_each_with_busy_and_idle(
 
 
 def test_without_stop_on_error_the_queue_goes_on(served):
-    first = served.raw.execute("wait", stop_on_error=False)
+    first = served.start_running("wait", stop_on_error=False)
     second = served.raw.execute("print on")
     served.interrupt()
     assert served.finish(first).status == "error"
@@ -220,7 +220,7 @@ def test_without_stop_on_error_the_queue_goes_on(served):
 
 
 def test_a_failed_silent_cell_aborts_nothing(served):
-    first = served.raw.execute("wait", silent=True)
+    first = served.start_running("wait", silent=True)
     second = served.raw.execute("print on")
     served.interrupt()
     assert served.finish(first).status == "error"

@@ -20,7 +20,9 @@ def jpeg(width: int, height: int, before: bytes = b"") -> bytes:
 def gif(width: int, height: int, frame: tuple[int, int] = (1, 1)) -> bytes:
     extension = b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00"
     image = b"," + struct.pack("<HHHHB", 0, 0, *frame, 0)
-    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6) + extension + image
+    return (
+        b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6) + extension + image
+    )
 
 
 def webp(chunk: bytes, body: bytes) -> bytes:

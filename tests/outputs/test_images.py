@@ -75,11 +75,14 @@ def test_hostile_block_chains_are_walked_a_bounded_way() -> None:
     assert images.measure(b"\xff\xd8" + b"\xff\xe0\x00\x02" * 3_000_000) is None
 
 
-
-
 @pytest.mark.parametrize(
     "text",
-    [SVG, f"<?xml version='1.0'?>\n<!-- c --><!DOCTYPE svg PUBLIC 'x' 'y'>\n{SVG}", "\ufeff " + SVG, [SVG]],
+    [
+        SVG,
+        f"<?xml version='1.0'?>\n<!-- c --><!DOCTYPE svg PUBLIC 'x' 'y'>\n{SVG}",
+        "\ufeff " + SVG,
+        [SVG],
+    ],
 )
 def test_svg_is_shown_by_an_img_and_never_as_itself(text: Any) -> None:
     shown = SAFE.admit_bundle({"image/svg+xml": text}, {})[0]

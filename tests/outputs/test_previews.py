@@ -20,7 +20,9 @@ SAFE = OutputPolicy("safe")
 
 def show(name: str, content: bytes, size: int | None = None) -> dict[str, Any]:
     is_whole = size is None
-    bundle, metadata = SAFE.admit_file(name, len(content) if size is None else size, content, is_whole)
+    bundle, metadata = SAFE.admit_file(
+        name, len(content) if size is None else size, content, is_whole
+    )
     assert metadata == {}
     return bundle
 
@@ -208,7 +210,8 @@ def test_odd_json_is_shown_somehow(content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b'"' * 200_000, b"a" * 500_000, b'x,"' + b"y" * 300_000, b"\n" * 100_000, b"," * 100_000]
+    "content",
+    [b'"' * 200_000, b"a" * 500_000, b'x,"' + b"y" * 300_000, b"\n" * 100_000, b"," * 100_000],
 )
 def test_odd_tables_are_shown_somehow(content: bytes) -> None:
     bundle = show("a.csv", content)

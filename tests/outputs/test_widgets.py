@@ -58,7 +58,9 @@ def test_the_table_of_models_is_that_of_the_installed_ipywidgets() -> None:
     for (module, _v, model, view_module, _w, view), _class in _registry.items():
         if model != "DOMWidgetModel":  # abstract
             assert ((module, model), (view_module, view)) in known
-    assert len(known) == len({key[:3:2] for key, _class in _registry.items()} - {(CONTROLS, "DOMWidgetModel")})
+    assert len(known) == len(
+        {key[:3:2] for key, _class in _registry.items()} - {(CONTROLS, "DOMWidgetModel")}
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,9 @@ def test_other_targets_and_their_modules_are_dropped() -> None:
     for target in ("evil", "", "jupyter.widget.version"):
         data = {"state": state_of("TextModel"), "target_module": "https://evil.example/x.js"}
         assert gate.outgoing("open", "id", target, data, {}) is None
-    passed = open_widget(gate, "id", state_of("TextModel"), target_module="https://evil.example/x.js")
+    passed = open_widget(
+        gate, "id", state_of("TextModel"), target_module="https://evil.example/x.js"
+    )
     assert "evil" not in str(passed)
 
 
@@ -107,7 +111,12 @@ def test_html_of_widgets_is_cleaned_at_opening_and_in_updates(model: str) -> Non
 def test_what_says_which_class_it_is_cannot_be_updated() -> None:
     gate = CommGate(SAFE)
     open_widget(gate, "id", state_of("TextModel", value="<b>"))
-    state = {"_model_name": "HTMLModel", "_view_name": "HTMLView", "_view_module": "x", "value": "<b>"}
+    state = {
+        "_model_name": "HTMLModel",
+        "_view_name": "HTMLView",
+        "_view_module": "x",
+        "value": "<b>",
+    }
     assert update(gate, "id", state)[0]["state"] == {"value": "<b>"}
 
 
@@ -127,16 +136,23 @@ def test_a_text_box_keeps_its_text_and_labels_cannot_begin_a_tag() -> None:
     assert shown["_options_labels"] == ["<\u2060none>", "$\\\u2060href{x}{y}$", "plain"]
 
 
-@pytest.mark.parametrize("value", ["url(https://evil.example)", "1px; background: url(x)", "-9px", "u\\72l(x)"])
+@pytest.mark.parametrize(
+    "value", ["url(https://evil.example)", "1px; background: url(x)", "-9px", "u\\72l(x)"]
+)
 def test_styles_and_layouts_cannot_fetch_or_cover(value: str) -> None:
     for model, module in (("LayoutModel", widget_models.BASE), ("ButtonStyleModel", CONTROLS)):
-        passed = open_widget(CommGate(SAFE), "id", state_of(model, module, width=value, margin="1px 2em"))
+        passed = open_widget(
+            CommGate(SAFE), "id", state_of(model, module, width=value, margin="1px 2em")
+        )
         assert passed[0]["state"]["width"] is None
         assert passed[0]["state"]["margin"] == "1px 2em"
 
 
 def test_layouts_of_grids_pass() -> None:
-    grid = {"grid_template_areas": '"a b" "c d"', "grid_template_columns": "repeat(2, minmax(10px, 1fr))"}
+    grid = {
+        "grid_template_areas": '"a b" "c d"',
+        "grid_template_columns": "repeat(2, minmax(10px, 1fr))",
+    }
     passed = open_widget(CommGate(SAFE), "id", state_of("LayoutModel", widget_models.BASE, **grid))
     assert grid.items() <= passed[0]["state"].items()
 
@@ -159,7 +175,8 @@ def test_binary_parts_go_where_pictures_have_them_or_the_message_is_dropped() ->
 
 
 def test_prototypes_are_no_keys() -> None:
-    shown = opened("DropdownModel", **{"__proto__": {"x": 1}, "index": {"constructor": 1, "a": {"prototype": 2}}})
+    state = {"__proto__": {"x": 1}, "index": {"constructor": 1, "a": {"prototype": 2}}}
+    shown = opened("DropdownModel", **state)
     assert "__proto__" not in shown
     assert shown["index"] == {"a": {}}
 
@@ -177,11 +194,18 @@ def link(gate: CommGate, source: list[Any], target: list[Any]) -> Any:
 
 def test_links_copy_only_between_values_that_are_never_html() -> None:
     gate = CommGate(SAFE)
-    for comm_id, model in [("slider", "IntSliderModel"), ("text", "TextModel"), ("html", "HTMLModel")]:
+    for comm_id, model in [
+        ("slider", "IntSliderModel"),
+        ("text", "TextModel"),
+        ("html", "HTMLModel"),
+    ]:
         open_widget(gate, comm_id, state_of(model))
     assert link(gate, ["IPY_MODEL_text", "value"], ["IPY_MODEL_html", "value"]) is None
     assert link(gate, ["IPY_MODEL_text", "value"], ["IPY_MODEL_later", "value"]) is None
-    assert link(gate, ["IPY_MODEL_text", "value"], ["IPY_MODEL_slider", "description_allow_html"]) is None
+    assert (
+        link(gate, ["IPY_MODEL_text", "value"], ["IPY_MODEL_slider", "description_allow_html"])
+        is None
+    )
     assert link(gate, ["IPY_MODEL_slider", "value"], ["IPY_MODEL_text", "value"]) is not None
     assert update(gate, "link", {"target": ["IPY_MODEL_html", "value"]}) is None
 
@@ -196,10 +220,19 @@ def test_an_open_comm_cannot_be_opened_as_another_model() -> None:
 
 def test_outputs_within_a_widget_pass_the_policy_too() -> None:
     outputs = [
-        {"output_type": "display_data", "data": {"text/html": "<b onclick=x>y</b>"}, "metadata": {"isolated": True}},
+        {
+            "output_type": "display_data",
+            "data": {"text/html": "<b onclick=x>y</b>"},
+            "metadata": {"isolated": True},
+        },
         {"output_type": "execute_result", "data": {"image/png": PNG_TEXT}, "execution_count": 3},
         {"output_type": "stream", "name": "stderr", "text": "a\x1b]0;t\x07b"},
-        {"output_type": "error", "ename": "E\x1b[2J", "evalue": "v", "traceback": ["\x1b[31mx\x1b[2J"]},
+        {
+            "output_type": "error",
+            "ename": "E\x1b[2J",
+            "evalue": "v",
+            "traceback": ["\x1b[31mx\x1b[2J"],
+        },
         {"output_type": "evil"},
         None,
     ]
@@ -210,7 +243,12 @@ def test_outputs_within_a_widget_pass_the_policy_too() -> None:
     assert html["metadata"] == {}
     assert picture["data"] == {"image/png": PNG_TEXT}
     assert stream == {"output_type": "stream", "name": "stderr", "text": "ab"}
-    assert error == {"output_type": "error", "ename": "E", "evalue": "v", "traceback": ["\x1b[31mx"]}
+    assert error == {
+        "output_type": "error",
+        "ename": "E",
+        "evalue": "v",
+        "traceback": ["\x1b[31mx"],
+    }
 
 
 def test_custom_messages_only_move_the_focus() -> None:
@@ -225,13 +263,25 @@ def test_a_reloaded_page_gets_the_states_of_widgets_that_passed() -> None:
     gate = CommGate(SAFE)
     open_widget(gate, "a", state_of("HTMLModel"))
     open_widget(gate, "pic", state_of("ImageModel"))
-    html = {"model_name": "HTMLModel", "model_module": CONTROLS, "state": state_of("HTMLModel", value="<svg onload=x>")}
+    html = {
+        "model_name": "HTMLModel",
+        "model_module": CONTROLS,
+        "state": state_of("HTMLModel", value="<svg onload=x>"),
+    }
     states = {
         "a": html,
         "unknown": html,
-        "pic": {"model_name": "ImageModel", "model_module": "evil", "state": state_of("ImageModel")},
+        "pic": {
+            "model_name": "ImageModel",
+            "model_module": "evil",
+            "state": state_of("ImageModel"),
+        },
     }
-    data = {"method": "update_states", "states": states, "buffer_paths": [["pic", "state", "value"]]}
+    data = {
+        "method": "update_states",
+        "states": states,
+        "buffer_paths": [["pic", "state", "value"]],
+    }
     content, _metadata = gate.outgoing("msg", "control", "", data, {}) or ({}, {})
     assert set(content["states"]) == {"a", "pic"}
     assert content["states"]["pic"]["model_module"] == CONTROLS
@@ -272,11 +322,19 @@ def test_trusted_passes_everything() -> None:
     JSON_LIKE,
     st.sampled_from(sorted({model for _module, model in widget_models.VIEWS})),
 )
-def test_no_message_makes_the_gate_raise(action: str, target: str, data: Any, more: Any, model: str) -> None:
+def test_no_message_makes_the_gate_raise(
+    action: str, target: str, data: Any, more: Any, model: str
+) -> None:
     gate = CommGate(SAFE)
     module = next(key[0] for key in widget_models.VIEWS if key[1] == model)
-    open_widget(gate, "id", state_of(model, module) | (more if isinstance(more, dict) else {"value": more}))
+    open_widget(
+        gate, "id", state_of(model, module) | (more if isinstance(more, dict) else {"value": more})
+    )
     state = {"state": data, "method": "update", "buffer_paths": more}
-    for content in (data, state, {"method": "update_states", "states": {"id": data}, "buffer_paths": more}):
+    for content in (
+        data,
+        state,
+        {"method": "update_states", "states": {"id": data}, "buffer_paths": more},
+    ):
         passed = gate.outgoing(action, "id", target, content, more)
         json.dumps(passed, allow_nan=False, ensure_ascii=False).encode()

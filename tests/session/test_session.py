@@ -223,3 +223,13 @@ async def test_two_charts_of_which_one_is_saved_are_two(open_session):
     driver = await open_session()
     code = SAVE_AND_SHOW.format(between="; plt.close(); plt.figure(); plt.plot([3, 1])")
     assert len((await driver.run(code)).of(events.DisplayShown)) == 2
+
+
+async def test_a_wrong_magic_is_an_error_and_a_nested_failure_is_shown_and_none(open_session):
+    driver = await open_session()
+    wrong = await driver.run("%no_such_magic")
+    assert wrong.error.name == "UsageError"
+    nested = await driver.run("get_ipython().run_cell('1/0'); print('on')")
+    assert nested.text() == "on\n"
+    assert nested.outcome.status == "ok"
+    assert [failed.name for failed in nested.of(events.CellFailed)] == ["ZeroDivisionError"]

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from sandbox_kernel import events
+from sandbox_kernel.errors import RequestRefused
 from sandbox_kernel.limits import GIB, MIB
 
 IGNORES_SIGINT = (
@@ -200,4 +201,24 @@ async def test_a_defect_of_the_host_ends_the_cell_and_nobody_waits_for_ever(
         cell = await driver.run("print('x')")
     assert cell.error.name == "SandboxDied"
     assert "host failed" in cell.error.value
+    assert (await driver.run("print('next')")).text() == "next\n"
+
+
+async def test_a_stuck_completion_is_interrupted_and_the_next_cell_works(open_session):
+    driver = await open_session(interrupt_grace_s=0.5)
+    await driver.run(
+        "import time\nclass Slow:\n    def __dir__(self):\n"
+        "        print('on', flush=True); time.sleep(600)\nslow = Slow(); x = 1"
+    )
+    asking = asyncio.ensure_future(driver.session.complete("slow.a", 6))
+    await driver.heard(events.TextWritten)
+    await driver.session.interrupt()
+    await asyncio.wait_for(asking, 20)
+    assert (await driver.run("print('next')")).text() == "next\n"
+
+
+async def test_code_that_is_too_long_is_refused_and_the_next_cell_works(open_session):
+    driver = await open_session()
+    with pytest.raises(RequestRefused, match="too large"):
+        await driver.run("x" * (17 * MIB))
     assert (await driver.run("print('next')")).text() == "next\n"

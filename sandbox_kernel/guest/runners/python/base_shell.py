@@ -11,6 +11,7 @@ from ...framing import Kind
 from .cells import Cells
 from .channel import Channel, FrameTooLarge
 from .event_loop import EventLoop
+from .interrupts import Interrupts
 from .pictures import Pictures
 from .stdin import Input
 from .streams import Sink, Stream
@@ -32,6 +33,7 @@ class Tools(NamedTuple):
     stdout: Stream
     stderr: Stream
     pictures: Pictures
+    interrupts: Interrupts
 
 
 class Execution(NamedTuple):

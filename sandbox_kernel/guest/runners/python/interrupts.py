@@ -9,7 +9,8 @@ A cell that awaits is cancelled instead: an exception would hit the event loop.
 
 import signal
 from _thread import get_ident
-from typing import Any, Callable, Optional
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, Optional
 
 
 class Interrupts:
@@ -42,7 +43,17 @@ class Interrupts:
         """From here on SIGINT does nothing."""
         self._is_open = False
 
+    @contextmanager
+    def ignored(self) -> Iterator[None]:
+        """User code has failed and its error is being written: a SIGINT comes too late."""
+        was_open, self._is_open = self._is_open, False
+        try:
+            yield
+        finally:
+            self._is_open = was_open
+
     def _on_signal(self, _number: int, _frame: Any) -> None:
+        __tracebackhide__ = True  # IPython leaves out our frames
         if not self._is_open:
             return
         if self._shields:
@@ -51,6 +62,7 @@ class Interrupts:
         self._raise()
 
     def _raise(self) -> None:
+        __tracebackhide__ = True
         if self.cancel is not None and self.cancel():
             return
         raise KeyboardInterrupt

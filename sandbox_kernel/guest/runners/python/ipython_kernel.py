@@ -4,6 +4,8 @@ Source: ipywidgets 8 (`Output.__enter__`, `register_comm_target`), tqdm, plotly.
 finds no `kernel` there believes to be in a terminal.
 """
 
+import sys
+from types import ModuleType
 from typing import Any, Dict
 
 from .base_shell import Tools
@@ -31,3 +33,29 @@ class KernelFace:
         import comm
 
         return comm.get_comm_manager()
+
+
+def announce_notebook(shell_class: type) -> None:
+    """Put a stand-in for `ipykernel.zmqshell` where tqdm and others look for a notebook.
+
+    They look whether it was imported, and what class the shell is. Whoever wants more of
+    it gets the real module, where that is installed.
+    """
+    name = "ipykernel.zmqshell"
+    stand_in: Any = ModuleType(name)
+    stand_in.ZMQInteractiveShell = shell_class
+
+    def load(attribute: str) -> Any:
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        from importlib import import_module
+
+        sys.modules.pop(name, None)
+        try:
+            return getattr(import_module(name), attribute)
+        except ImportError:
+            sys.modules[name] = stand_in
+            raise AttributeError(attribute) from None
+
+    stand_in.__getattr__ = load
+    sys.modules[name] = stand_in

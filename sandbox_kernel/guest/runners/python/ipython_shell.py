@@ -12,9 +12,6 @@ from typing import Any, Coroutine, Dict, List, Optional
 
 from IPython.core import release
 from IPython.core.async_helpers import _asyncio_runner
-from IPython.core.autocall import ExitAutocall
-from IPython.core.displayhook import DisplayHook
-from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import StdinNotImplementedError, UsageError
 from IPython.core.history import HistoryManager
 from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
@@ -22,7 +19,8 @@ from traitlets import Any as AnyTrait
 from traitlets import Bool, Type, default
 
 from .base_shell import Execution, Json, Output, Shell, Tools
-from .ipython_kernel import KernelFace
+from .ipython_kernel import KernelFace, announce_notebook
+from .ipython_outputs import Exiter, SandboxDisplayHook, SandboxDisplayPublisher
 from .ipython_shortcuts import LazyCompleter, QuickCompiler, QuickTransformers
 from .shell_commands import run_command
 
@@ -30,79 +28,6 @@ _CODE_WITH_AWAIT = ("await", "async ")
 _SCREEN_TOOLKITS = frozenset(
     ("tk", "qt", "qt4", "qt5", "qt6", "gtk", "gtk3", "gtk4", "wx", "osx", "macosx", "pyglet")
 )
-
-
-class SandboxDisplayHook(DisplayHook):  # type: ignore[misc]
-    """Shows the value of a cell's last expression as a RESULT frame."""
-
-    output: Any = None
-    _bundle: Optional[Json] = None
-    _metadata: Any = None
-
-    is_showing = False
-
-    def start_displayhook(self) -> None:
-        """Called before the value's forms are made."""
-        super().start_displayhook()
-        self.is_showing = True
-
-    def quiet(self) -> bool:
-        """Whether the cell ends with a semicolon; tokenizes only those that have one."""
-        inputs = self.shell.history_manager.input_hist_parsed
-        return bool(inputs and ";" in inputs[-1] and super().quiet())
-
-    def write_output_prompt(self) -> None:
-        """The host writes `Out[n]`."""
-
-    def write_format_data(self, format_dict: Json, md_dict: Any = None) -> None:
-        """Keep what is to be shown until `finish_displayhook`."""
-        self._bundle, self._metadata = format_dict, md_dict
-
-    def update_user_ns(self, result: Any) -> None:
-        """`_` and `Out`, but not for a cell that has no number: it would take another's."""
-        if self.shell.is_stored:
-            super().update_user_ns(result)
-
-    def finish_displayhook(self) -> None:
-        """Show it."""
-        bundle, self._bundle = self._bundle, None
-        if bundle and self.output is not None:
-            self.output.result(bundle, self._metadata or {})
-        self._is_active = self.is_showing = False
-
-
-class SandboxDisplayPublisher(DisplayPublisher):  # type: ignore[misc]
-    """Shows what `display()` is given as DISPLAY frames."""
-
-    output: Any = None
-
-    def publish(
-        self,
-        data: Json,
-        metadata: Optional[Json] = None,
-        source: Any = None,
-        *,
-        transient: Optional[Json] = None,
-        update: bool = False,
-        **_more: Any,
-    ) -> None:
-        """Called by IPython for every rich output."""
-        self._validate_data(data, metadata)
-        if self.output is not None:
-            self.output.show(data, metadata or {}, transient or {}, update)
-
-    def clear_output(self, wait: bool = False) -> None:
-        """Called by `IPython.display.clear_output`."""
-        if self.output is not None:
-            self.output.clear(wait)
-
-
-class Exiter(ExitAutocall):  # type: ignore[misc]
-    """`exit` and `quit`: they end the cell as `sys.exit` does; the runner lives on."""
-
-    def __call__(self, code: Any = None, **_options: Any) -> None:
-        """Raise SystemExit."""
-        raise SystemExit(code)
 
 
 class ZMQInteractiveShell(LazyCompleter):
@@ -208,7 +133,12 @@ class ZMQInteractiveShell(LazyCompleter):
         self.failure = self.output.error(etype.__name__, _describe(evalue), list(stb))
 
     def showtraceback(self, exc_tuple: Any = None, *args: Any, **options: Any) -> None:
-        """IPython's, for what was cancelled by SIGINT and for groups of exceptions, too."""
+        """IPython's; a second SIGINT while it writes must not take the error away."""
+        with self.tools.interrupts.ignored():
+            self._show_error(exc_tuple, *args, **options)
+
+    def _show_error(self, exc_tuple: Any, *args: Any, **options: Any) -> None:
+        """For what was cancelled by SIGINT and for groups of exceptions, too."""
         try:
             kind, value, traceback = self._get_exc_info(exc_tuple)
         except ValueError:
@@ -222,6 +152,10 @@ class ZMQInteractiveShell(LazyCompleter):
             self._showtraceback(kind, value, _format_plain(kind, value, traceback))
             return
         super().showtraceback(exc_tuple, *args, **options)
+
+    def show_usage_error(self, exc: Any) -> None:
+        """A magic that isn't there or was called wrongly: an error as any other."""
+        self._showtraceback(type(exc), exc, ["\x1b[31mUsageError\x1b[0m: %s" % exc])
 
     def enable_gui(self, gui: Any = None) -> None:
         """There is no screen in a sandbox."""
@@ -316,8 +250,8 @@ class IPythonShell(Shell):
         shell.output = shell.displayhook.output = shell.display_pub.output = output
         shell.loop, shell.tools = tools.loop, tools
         shell.kernel = KernelFace(shell, tools)
-        # How tqdm knows a notebook.
-        shell.config.IPKernelApp.tqdm = "in a sandbox"
+        announce_notebook(ZMQInteractiveShell)
+        shell.config.IPKernelApp.tqdm = "a notebook"  # where older versions of tqdm look
         shell.input_transformer_manager = QuickTransformers()
         shell._has_started = True
         self._loop = tools.loop

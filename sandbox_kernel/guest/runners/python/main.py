@@ -70,6 +70,7 @@ def _make_tools(interrupts: Interrupts) -> Tools:
         stdout=Stream(sink, Kind.STDOUT),
         stderr=Stream(sink, Kind.STDERR),
         pictures=Pictures(os.getcwd()),
+        interrupts=interrupts,
     )
 
 

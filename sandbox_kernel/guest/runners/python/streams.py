@@ -22,6 +22,8 @@ from .interrupts import Interrupts
 # What a reader notices is 50 ms; what a loop of prints fills is a buffer, so wait longer then.
 _FIRST_DELAY_S = 0.01
 _LONGEST_DELAY_S = 0.1
+# `print(x, flush=True)` before a long call in C must be seen; a million of them need not.
+_FLUSH_INTERVAL_S = 0.05
 # More than this is sent at once, by the writer, which so waits for the reader.
 _WAITING_CHARACTERS = 256 * 1024
 # Shorter pieces are not counted: the thread comes before they are much.
@@ -43,6 +45,7 @@ class Sink:
         self.segments: List[Segment] = []
         self.waiting = 0
         self.is_armed = False
+        self.flushed_at = 0.0
         self.cells = cells
         self._channel = channel
         self._interrupts = interrupts
@@ -89,6 +92,7 @@ class Sink:
             try:
                 self.is_armed = False
                 self.waiting = 0
+                self.flushed_at = monotonic()
                 taken = self.segments[:]
                 del self.segments[: len(taken)]
                 for cell, kind, content in merge(taken):

@@ -6,8 +6,8 @@ time, each opened without following links. Nobody who swaps a component for a sy
 meanwhile gets anywhere: what was opened stays what it was.
 
 Rule 1: `plan` is pure and refuses names; `Exchange` does the I/O and refuses what is there.
-Rule 2: nothing is overwritten unasked, nothing is made executable, no directory is made,
-        and only regular files are read.
+Rule 2: nothing is overwritten unasked, nothing is made executable, no directory is made
+        unasked, and only regular files are read.
 Rule 3: no file is written that a program of the host's would run by itself (see
         `_RUN_BY_THEMSELVES`), and nothing hidden is read or written.
 """
@@ -154,7 +154,14 @@ class Exchange:
         with self._directory(host_path, parts) as directory:
             _check_target(host_path, parts[-1], directory, allow_overwrite)
 
-    def write(self, host_path: str, content: bytes, *, allow_overwrite: bool = False) -> str:
+    def write(
+        self,
+        host_path: str,
+        content: bytes,
+        *,
+        allow_overwrite: bool = False,
+        allow_new_directories: bool = False,
+    ) -> str:
         """Write a new file, whole or not at all; returns its path relative to the root.
 
         Raises:
@@ -163,7 +170,7 @@ class Exchange:
         """
         parts = plan(host_path, self.root)
         refuse_what_runs(parts[-1])
-        with self._directory(host_path, parts) as directory:
+        with self._directory(host_path, parts, allow_new=allow_new_directories) as directory:
             _check_target(host_path, parts[-1], directory, allow_overwrite)
             try:
                 _place(directory, parts[-1], content, allow_overwrite)
@@ -205,12 +212,17 @@ class Exchange:
         return content
 
     @contextlib.contextmanager
-    def _directory(self, host_path: str, parts: list[str]) -> Iterator[int]:
+    def _directory(
+        self, host_path: str, parts: list[str], *, allow_new: bool = False
+    ) -> Iterator[int]:
         """The directory that holds the last of `parts`, opened without following a link."""
         handle = os.dup(self._root)
         try:
             for part in parts[:-1]:
                 try:
+                    if allow_new:
+                        with contextlib.suppress(FileExistsError):
+                            os.mkdir(part, dir_fd=handle)
                     inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | _NO_LINK, dir_fd=handle)
                 except OSError as error:
                     raise _failed(host_path, error) from None
@@ -287,7 +299,7 @@ def _exists(host_path: str) -> FileRefused:
     return _refused(
         host_path,
         "that file exists",
-        "Add --overwrite to replace it, or choose another name.",
+        "Choose another name, or add --overwrite where that is offered.",
     )
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox_kernel.errors import FileRefused, FileTooLarge
-from sandbox_kernel.kernel import exchange
-from sandbox_kernel.kernel.exchange import Exchange, plan
+from sandbox_kernel import exchange
+from sandbox_kernel.exchange import Exchange, plan
 
 
 @pytest.fixture
