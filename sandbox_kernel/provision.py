@@ -39,7 +39,7 @@ def provision(backend: Backend, spec: SandboxSpec) -> Sandbox:
     configuration: dict[str, Any] = {
         "language": language.name,
         "runner": list(language.runner),
-        "environment": spec.environment,
+        "environment": dict(spec.environment),
         "workspace": "/workspace",
         "limits": {name: getattr(spec.limits, name) for name in _LIMITS_FOR_GUEST},
         "watch_memory": sandbox.needs_memory_watch,

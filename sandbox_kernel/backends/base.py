@@ -11,15 +11,14 @@ Rule 3: a backend that cannot enforce every `Limits` field refuses in `check()`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 from sandbox_kernel.limits import Limits
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SandboxSpec:
+class SandboxSpec(NamedTuple):
     """Everything a backend needs to know to make one sandbox.
 
     Args:
@@ -31,16 +30,17 @@ class SandboxSpec:
         image: name of an image (backends with images only).
         environment: variables named by the kernelspec or the caller; nothing of the
             host's own environment is added.
+        home_files: paths in the guest's home -> host files of ours to copy there
+            (see `seeds`).
     """
 
     language: str = "python"
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = Limits()
     network: str = "none"
     python: str | None = None
     image: str | None = None
-    environment: dict[str, str] = field(default_factory=dict)
-    # Paths in the guest's home -> host files of ours to copy there (see `seeds`).
-    home_files: dict[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = MappingProxyType({})
+    home_files: Mapping[str, str] = MappingProxyType({})
 
 
 class Check(NamedTuple):

@@ -190,12 +190,13 @@ class Conversation:
         cell.is_silent = bool(meta.get("silent"))
         self._current = cell
         self._is_failed = False
-        if self._meter is not None:
-            self._meter.reset_peak()
-            cell.cpu_s = self._meter.cpu_s()
         cell.started_ns = file_clock_ns()
         cell.started_s = time.monotonic()
         self._requests.send(_encode(frame), self.streams.open(cell))
+        # After it was sent: reading /proc takes as long as a small cell, on another CPU.
+        if self._meter is not None:
+            self._meter.reset_peak()
+            cell.cpu_s = self._meter.cpu_s()
 
     # -- runner to host
 

@@ -162,7 +162,8 @@ class Executor:
         """The outcome inside; None when everything happened on the host."""
         self._inside.refuse()
         assert self._session is not None
-        await self._interruptible(self._session.start())
+        if not self._session.is_ready:
+            await self._interruptible(self._session.start())
         lines, code = magics.split(cell.request.code)
         for line in lines:
             await self._run_magic(line, cell)

@@ -58,7 +58,7 @@ class Server:
         self._session = inside.session
         self._codec = Codec(connection.key, connection.digest)
         self._sockets = Sockets(connection)
-        self._broadcast = Broadcast(self._codec, self._sockets.iopub.send, self._note_comm)
+        self._broadcast = Broadcast(self._codec, self._sockets.iopub.send_soon, self._note_comm)
         self._stdin = Stdin(self._codec, self._sockets.stdin.send, self._answer_input)
         history = History()
         self._executor = Executor(inside, self._broadcast, self._stdin, history)
@@ -267,20 +267,22 @@ class Server:
         The reply is sent here, since it has metadata and goes before theirs.
         """
         reply = await self._executor.execute(request.message)
+        # Before the reply is out: what its reader sends after having read it shall run.
+        behind = self._take_queued_cells() if reply.is_abort_wanted else []
         self._reply(request, reply.content, reply.metadata)
-        if reply.is_abort_wanted:
-            self._abort_queued()
+        for waiting in behind:
+            self._abort(waiting)
 
-    def _abort_queued(self) -> None:
-        """Take every execute request that came before now out of the queue."""
+    def _take_queued_cells(self) -> list[Request]:
+        """Every execute request that came before now, out of the queue."""
         self._sockets.shell.resume()
-        self._sockets.shell.drain()
+        self._sockets.shell.drain_all()
         waiting, self._queue = self._queue, deque()
+        cells: list[Request] = []
         for request in waiting:
-            if request.message.msg_type == "execute_request":
-                self._abort(request)
-            else:
-                self._queue.append(request)
+            is_cell = request.message.msg_type == "execute_request"
+            (cells if is_cell else self._queue).append(request)
+        return cells
 
     def _abort(self, request: Request) -> None:
         self._broadcast.status("busy", request.parent)

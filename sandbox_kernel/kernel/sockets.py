@@ -55,6 +55,7 @@ class Channel:
         self._hear: Callable[[Parts], None] = lambda _parts: None
         self._is_paused = False
         self._is_look_due = False
+        self._held: list[Parts] = []
 
     def attach(self, hear: Callable[[Parts], None]) -> None:
         """Call `hear` with every message from now on; needs the running loop."""
@@ -68,6 +69,22 @@ class Channel:
         if self._loop is not None:
             self._loop.remove_reader(self.socket.FD)
             self._loop = None
+
+    def send_soon(self, parts: Parts) -> None:
+        """Send in this turn of the loop, after what runs now, in order.
+
+        Waking zmq's thread costs as much as all else in a round trip: so the guest hears
+        of its cell first, and what one turn broadcasts wakes that thread once.
+        """
+        self._held.append(parts)
+        if len(self._held) == 1 and self._loop is not None:
+            self._loop.call_soon(self.send_held)
+
+    def send_held(self) -> None:
+        """Send what `send_soon` was given."""
+        held, self._held = self._held, []
+        for parts in held:
+            self.send(parts)
 
     def send(self, parts: Parts) -> None:
         """Hand `parts` to zmq, which keeps them until the peer takes them."""
@@ -92,13 +109,22 @@ class Channel:
         """Hear what is there now, up to one turn's worth."""
         self._is_look_due = False
         for _ in range(MESSAGES_PER_TURN):
-            if self._loop is None or self._is_paused:
+            if not self._hear_one():
                 return
-            parts = self._receive()
-            if parts is None:
-                return
-            self._hear(parts)
         self._look_soon()
+
+    def drain_all(self) -> None:
+        """Hear all that is there now, as far as `pause` allows."""
+        while self._hear_one():
+            pass
+
+    def _hear_one(self) -> bool:
+        if self._loop is None or self._is_paused:
+            return False
+        parts = self._receive()
+        if parts is not None:
+            self._hear(parts)
+        return parts is not None
 
     def _receive(self) -> Parts | None:
         try:
@@ -163,6 +189,7 @@ class Sockets:
                 self.iopub.socket.setsockopt(zmq.SUBSCRIBE, topic)
                 text = topic.decode("utf-8", "replace")
                 prefix = [topic] if topic else []
+                self.iopub.send_held()
                 self.iopub.send([*prefix, *welcome(text)])
             elif action == b"\x00":
                 self.iopub.socket.setsockopt(zmq.UNSUBSCRIBE, topic)
@@ -172,6 +199,7 @@ class Sockets:
     def close(self, linger_ms: int = LINGER_MS) -> None:
         """Send what is still to be sent, for `linger_ms` at most, and close. Never raises."""
         for channel in self._channels.values():
+            channel.send_held()
             with contextlib.suppress(zmq.ZMQError):
                 channel.detach()
         self._context.destroy(linger=linger_ms)

@@ -118,6 +118,11 @@ class Session:
         return State.BUSY if self._run is not None else State.IDLE
 
     @property
+    def is_ready(self) -> bool:
+        """Whether `start` would return at once."""
+        return not self._is_closed and self._guest is not None and self._guest.is_ready
+
+    @property
     def is_busy(self) -> bool:
         return self._run is not None
 

@@ -1,6 +1,6 @@
 """The picture of the README: a real notebook, run by our kernel in JupyterLab.
 
-`SANDBOX_KERNEL_SCREENSHOT` says where to write it; without, it goes to a temporary
+`SANDBOX_TEST_SCREENSHOT` says where to write it; without, it goes to a temporary
 directory, and the test still proves that it can be made.
 """
 
@@ -64,13 +64,12 @@ def sharp_page(browser: Browser) -> Iterator[Page]:
 
 @pytest.mark.skipif(not IS_OURS, reason="a picture of the sandbox kernel")
 def test_the_picture_of_the_readme_can_be_made(sharp_page: Page, lab: Lab, tmp_path: Path):
-    target = Path(os.environ.get("SANDBOX_KERNEL_SCREENSHOT") or tmp_path / "screenshot.png")
+    target = Path(os.environ.get("SANDBOX_TEST_SCREENSHOT") or tmp_path / "screenshot.png")
     lab.write_notebook("Sandboxed.ipynb", KERNEL_NAME, TITLE, DATA, CHART, PROBE)
     notebook = NotebookPage.open(sharp_page, lab, "Sandboxed.ipynb")
     notebook.run_all()
     notebook.wait_until_run(3)
     notebook.wait_until_idle()
-    sharp_page.screenshot(path="/tmp/shot-dbg2.png")
     chart = notebook.cells.nth(2).locator("img")
     until(lambda: chart.evaluate("image => image.naturalWidth") > 300, "the chart")
     assert "the network:" in notebook.outputs(3).last.inner_text()

@@ -170,13 +170,12 @@ def _tags(html: str) -> list[tuple[str, dict[str, str]]]:
 class TestOutputPolicy:
     """What `safe` does to outputs, seen from a client."""
 
-    def test_html_loses_its_script_or_is_framed_without_an_origin(self, shared_kernel: Kernel):
+    def test_html_with_script_is_cleaned_or_framed_without_an_origin(self, shared_kernel: Kernel):
         run = shared_kernel.run(
             "from IPython.display import HTML\n"
-            "HTML('<b onclick=\"x()\">kept</b><img src=x onerror=alert(1)>')"
+            "HTML('<b onclick=\"x()\">bold</b><img src=x onerror=alert(1)>')"
         )
         html = run.result["text/html"]
-        assert "kept" in html
         for tag, attributes in _tags(html):
             assert tag != "script"
             assert not any(name.startswith("on") for name in attributes)

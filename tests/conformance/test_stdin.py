@@ -28,7 +28,7 @@ def test_input_asks_the_client_and_gets_its_answer(shared_kernel: Kernel):
 
 
 def test_getpass_says_that_it_is_a_password(shared_kernel: Kernel):
-    code = "import getpass\ngetpass.getpass('Secret: ') == 'hunter2'"
+    code = "import getpass\ngetpass.getpass('Secret: ')[::-1] == '2retnuh'"
     message_id, asked = ask_for_input(shared_kernel, code)
     # Ours marks it, so that a cell cannot pretend to be the machine that asks.
     assert asked["prompt"].endswith("Secret: ")

@@ -113,6 +113,9 @@ class Shell(ABC):
     def use_figures(self) -> None:  # noqa: B027  # most shells have nothing to do
         """Called right after user code has imported matplotlib."""
 
+    def warm_up(self) -> None:  # noqa: B027  # most shells have nothing to do
+        """Called in the first pause: import what most sessions need sooner or later."""
+
     @abstractmethod
     def start(self, execution: Execution) -> Optional["Coroutine[Any, Any, Any]"]:
         """Run the cell; or, if it awaits anything, return the coroutine that does."""

@@ -366,6 +366,14 @@ class IPythonShell(Shell):
             reply["payload"] = pages
         return reply
 
+    def warm_up(self) -> None:
+        """Format an error, which takes 70 ms the first time: an interrupt should not wait."""
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            arguments = (type(error), error, error.__traceback__)
+            self._shell.InteractiveTB.structured_traceback(*arguments)
+
     def complete(self, code: str, cursor: int) -> Json:
         """As ipykernel's, jedi's types included."""
         from IPython.core.completer import provisionalcompleter, rectify_completions

@@ -59,6 +59,8 @@ class Server:
         self._is_warm = True
         import ctypes  # noqa: F401  # for `_flush_c_stdio`
 
+        self._shell.warm_up()
+
     def _recover(self, error: BaseException) -> None:
         """Something that isn't ours went through our own code."""
         self._interrupts.close()

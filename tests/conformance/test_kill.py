@@ -1,0 +1,115 @@
+"""`kill -9` of the host kernel, which runs no cleanup of ours, leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from itertools import cycle, islice
+from pathlib import Path
+
+import pytest
+from jupyter_client.manager import KernelManager
+
+from tests.support.kernels import IS_OURS, KERNEL_NAME, Kernel
+from tests.support.traces import Traces
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.skipif(not IS_OURS, reason="a promise of the sandbox kernel's alone")
+
+ROUNDS = 100 if os.environ.get("SANDBOX_TEST_LONG") == "1" else 20
+
+# A daemon that left its parent's session, a thread, and output that never ends.
+RESTLESS = """\
+import os, subprocess, threading, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execvp("sleep", ["sleep", "3600"])
+    os._exit(0)
+children = [subprocess.Popen(["sh", "-c", "trap '' TERM INT HUP; while :; do sleep 1; done"])
+            for _ in range(3)]
+with open("big.bin", "wb") as f:
+    _ = f.write(bytes(2**20))
+threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+print("restless", flush=True)
+time.sleep(3600)
+"""
+
+
+def while_it_starts(_manager: KernelManager, traces: Traces) -> None:
+    """As soon as it has started anything at all."""
+    until(lambda: traces.count > 1, "a process of the kernel's", every_s=0.002)
+
+
+def while_it_is_idle(manager: KernelManager, _traces: Traces) -> None:
+    with_client(manager, lambda kernel: kernel.run("1"))
+
+
+def while_a_cell_runs(manager: KernelManager, _traces: Traces) -> None:
+    def run(kernel: Kernel) -> None:
+        kernel.raw.execute(RESTLESS)
+        kernel.wait_for_text("restless")
+
+    with_client(manager, run)
+
+
+def with_client(manager: KernelManager, use: Callable[[Kernel], object]) -> None:
+    kernel = Kernel(manager)
+    try:
+        kernel.wait_until_ready()
+        use(kernel)
+    finally:
+        kernel.stop()
+
+
+@pytest.mark.timeout(60 + 20 * ROUNDS)
+def test_killing_the_kernel_leaves_no_process_group_mount_or_file(tmp_path: Path):
+    moments = [while_it_starts, while_it_is_idle, while_a_cell_runs]
+    for number, moment in enumerate(islice(cycle(moments), ROUNDS)):
+        temporary = tmp_path / str(number)
+        temporary.mkdir()
+        kill_at(moment, temporary)
+
+
+def kill_at(moment: Callable[[KernelManager, Traces], None], temporary: Path) -> None:
+    manager = KernelManager(kernel_name=KERNEL_NAME)
+    manager.start_kernel(env={**os.environ, "TMPDIR": str(temporary)})
+    pid = manager.provisioner.pid
+    traces = Traces(pid, temporary)
+    try:
+        moment(manager, traces)
+        traces.look()
+        os.kill(pid, signal.SIGKILL)
+        until(
+            lambda: not traces.left(),
+            f"nothing of kernel {pid} to be left after a kill {moment.__name__}",
+            timeout_s=30,
+        )
+    except AssertionError as error:
+        raise AssertionError(f"{error} Left: {traces.left()}") from None
+    finally:
+        traces.end()
+        manager.shutdown_kernel(now=True)
+
+
+def test_a_killed_kernel_is_restarted_by_its_manager(kernel: Kernel):
+    """What JupyterLab does after a crash."""
+    old = kernel.pid
+    kernel.run("lost = 1")
+    os.kill(old, signal.SIGKILL)
+    until(lambda: not kernel.manager.is_alive(), "the kernel's end")
+    kernel.manager.restart_kernel(now=True)
+    kernel.wait_until_ready()
+    assert kernel.run("'lost' in globals()").result["text/plain"] == "False"
+
+
+def test_the_probe_sees_what_is_there(kernel: Kernel, tmp_path: Path):
+    """The twin: while the kernel lives there is something to see."""
+    traces = Traces(kernel.pid, tmp_path)
+    kernel.run("import subprocess; child = subprocess.Popen(['sleep', '3600'])")
+    traces.look()
+    (tmp_path / "left.txt").touch()
+    kinds = {line.split()[0] for line in traces.left()}
+    assert {"process", "file"} <= kinds
+    assert any("sleep 3600" in line for line in traces.left())
