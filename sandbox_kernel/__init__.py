@@ -1,15 +1,17 @@
 """A Jupyter kernel whose cells run in a sandbox.
 
-Importing this package is cheap: names below load their module when first used.
+Importing this package imports nothing, not even `typing`: names below load their module
+when first used, and a kernel's guest is on its way before the rest of the kernel.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sandbox_kernel.errors import SandboxKernelError
     from sandbox_kernel.limits import Limits
     from sandbox_kernel.session import Session

@@ -1,11 +1,13 @@
-"""Backends by name. A new one is a module here and a row in `_BACKENDS`."""
+"""Backends by name. A new one is a module here and a row in `_BACKENDS`.
+
+Nothing is imported here before it is used: `bubblewrap.head_start` comes first of all.
+"""
 
 from __future__ import annotations
 
-import importlib
-
-from sandbox_kernel.backends.base import Backend
-from sandbox_kernel.errors import SettingsError
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sandbox_kernel.backends.base import Backend
 
 # name: (module, class). Strongest first among those that need no daemon.
 _BACKENDS = {"bubblewrap": ("sandbox_kernel.backends.bubblewrap", "BubblewrapBackend")}
@@ -22,6 +24,10 @@ def get(name: str = "auto") -> Backend:
     Raises:
         SettingsError: there is no such backend.
     """
+    import importlib
+
+    from sandbox_kernel.errors import SettingsError
+
     chosen = next(iter(_BACKENDS)) if name == "auto" else name
     if chosen not in _BACKENDS:
         raise SettingsError(

@@ -1,15 +1,21 @@
 """What a kernelspec starts: `python -m sandbox_kernel.kernel -f CONNECTION_FILE [--setting …]`.
 
 Rule 1: the sandbox is launched before zmq and asyncio are imported, so that host and
-        guest start side by side. What stands above that line is light.
+        guest start side by side; and its launcher before anything at all is imported.
 Rule 2: wrong settings start no sandbox; the kernel comes up all the same, and says what
         is wrong where the reader is: in the notebook.
 """
 
 from __future__ import annotations
 
-import signal
 import sys
+
+from sandbox_kernel.backends.bubblewrap import head_start
+
+if __name__ == "__main__":
+    head_start.begin()
+
+import signal
 from typing import TYPE_CHECKING, Any
 
 from sandbox_kernel.errors import ConnectionFileError, SandboxKernelError, SettingsError
@@ -31,8 +37,10 @@ def main() -> int:
         where = connection.read(arguments.connection_file)
     except ConnectionFileError as error:
         log(str(error))
+        head_start.drop()
         return 1
     prepared = _prepare(arguments)
+    head_start.drop()  # another backend, or wrong settings
     if prepared.failure is not None:
         log(str(prepared.failure))
 

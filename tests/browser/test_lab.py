@@ -167,9 +167,7 @@ def test_a_dead_sandbox_is_told_in_the_cell_and_the_notebook_goes_on(page: Page,
 
 
 def test_a_finished_notebook_is_saved_with_its_outputs(page: Page, lab: Lab):
-    import nbformat
-
-    path = lab.write_notebook("saved.ipynb", KERNEL_NAME, SHOWN)
+    lab.write_notebook("saved.ipynb", KERNEL_NAME, SHOWN)
     notebook = NotebookPage.open(page, lab, "saved.ipynb")
     notebook.run_all()
     notebook.wait_until_run(0)
@@ -177,8 +175,8 @@ def test_a_finished_notebook_is_saved_with_its_outputs(page: Page, lab: Lab):
     page.keyboard.press("Control+S")
 
     def pictures() -> list[str]:
-        cells = nbformat.read(path, as_version=4).cells
-        return [o.data["image/png"] for o in cells[0].outputs if "image/png" in o.get("data", {})]
+        outputs = [output for cell in lab.saved_cells("saved.ipynb") for output in cell.outputs]
+        return [o.data["image/png"] for o in outputs if "image/png" in o.get("data", {})]
 
     until(pictures, "the saved chart")
     assert base64.b64decode(pictures()[0]).startswith(b"\x89PNG")

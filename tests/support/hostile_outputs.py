@@ -225,8 +225,8 @@ PROBES: dict[str, str] = {
     ),
 }
 
-# Unprotected, these take the page away, and what else happened in it could not be seen.
-DESTRUCTIVE = frozenset({"meta-refresh", "base", "navigate", "navigate-top", "form"})
+# Unprotected, these take the page away or break it, and what else happened could not be seen.
+DESTRUCTIVE = frozenset("meta-refresh base navigate navigate-top form clobber".split())
 
 # With outputs that nobody cleans these fire in JupyterLab: measured, and asserted by the twin.
 MUST_FIRE_UNPROTECTED = frozenset(
@@ -239,14 +239,14 @@ MUST_BE_REQUESTED_UNPROTECTED = frozenset(
     "/svg-image /widget-image /beacon /socket /import.js".split()
 )
 
-CLICK_ALL = """() => {
+# In the page itself a link to the web is the reader's own decision; in a frame nothing is.
+CLICK_IN_PAGE = """() => {
   const all = '.jp-OutputArea-output a:not([href^=http]), .jp-OutputArea-output button, '
     + '.jp-OutputArea-output [data-commandlinker-command], .jp-OutputArea-output input[type=submit]';
-  let clicked = 0;
-  for (const element of document.querySelectorAll(all)) {
-    try { element.click(); clicked += 1; } catch (error) { console.log(error); }
-  }
-  return clicked;
+  document.querySelectorAll(all).forEach(element => element.click());
+}"""
+CLICK_IN_FRAME = """() => {
+  document.querySelectorAll('a, button, input, form, [onclick]').forEach(element => element.click());
 }"""
 
 

@@ -84,6 +84,13 @@ class Lab:
         nbformat.write(notebook, path)
         return path
 
+    def saved_cells(self, name: str) -> list[nbformat.NotebookNode]:
+        """The notebook's cells on disk; none while the server is writing it."""
+        with contextlib.suppress(nbformat.reader.NotJSONError):
+            cells: list[nbformat.NotebookNode] = nbformat.read(self.root / name, 4).cells
+            return cells
+        return []
+
     def page_url(self, path: str = "") -> str:
         """A fresh workspace, so that no test sees what another left open."""
         workspace = secrets.token_hex(6)

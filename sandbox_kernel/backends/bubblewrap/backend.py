@@ -14,26 +14,13 @@ from functools import lru_cache
 from typing import Any
 
 from sandbox_kernel.backends.base import Backend, Check, SandboxSpec
-from sandbox_kernel.backends.bubblewrap import cgroups, environment, plan
+from sandbox_kernel.backends.bubblewrap import cgroups, environment, head_start, plan
 from sandbox_kernel.backends.bubblewrap.sandbox import BubblewrapSandbox
 from sandbox_kernel.errors import BackendUnavailable, SettingsError
 from sandbox_kernel.limits import Limits
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GUEST_CODE = os.path.join(os.path.dirname(os.path.dirname(HERE)), "guest")
-# Imports only what this directory holds, and from compiled files: as a package of its own,
-# whose parent packages are not imported. What is executed as a script is compiled each time.
-_LAUNCHER = (
-    "import sys; sys.dont_write_bytecode = False; package = type(sys)('janitor'); "
-    f"package.__path__ = [{HERE!r}]; sys.modules['janitor'] = package; "
-    "from janitor.launcher import main; main()"
-)
-PIPE_BYTES = 1024 * 1024
-_F_SETPIPE_SZ = 1031
-# Those that a terminal or a shutting down session sends: blocked in the launcher.
-_POLITE_SIGNALS = (1, 2, 3, 13, 15, 20)
-# A host started with nohup or in the background ignores some; a guest must not inherit that.
-_ALL_SIGNALS = tuple(number for number in range(1, 32) if number not in (9, 19))
 
 
 class BubblewrapBackend(Backend):
@@ -59,7 +46,7 @@ class BubblewrapBackend(Backend):
         groups = _name_groups(identity)
         # Started first: its interpreter comes up while we still compute what it shall do,
         # and from here on it removes the groups whatever happens to us.
-        pid, descriptors = _spawn()
+        pid, descriptors = head_start.take()
         try:
             with open(descriptors.pop("plan"), "wb") as channel:
                 channel.write(plan.encode(groups))
@@ -69,7 +56,7 @@ class BubblewrapBackend(Backend):
                 made = _plan(spec, found, command, groups, base)
                 channel.write(plan.encode(made))
         except BaseException:
-            _abandon(pid, descriptors)
+            head_start.abandon(pid, descriptors)
             raise
         uid = base + pid if os.geteuid() == 0 else os.getuid()
         return BubblewrapSandbox(identity, boundary(uid, bool(groups)), pid, groups, descriptors)
@@ -232,72 +219,3 @@ def _abandoned_groups() -> list[dict[str, str]]:
             if cgroups.is_abandoned(label):
                 found.setdefault(label, {})[name] = os.path.join(directory, label)
     return list(found.values())
-
-
-def _spawn() -> tuple[int, dict[str, int]]:
-    """Start the launcher: its process number, and our ends of its descriptors."""
-    ours: dict[str, int] = {}
-    theirs: list[int] = []
-    try:
-        for name, is_input in _PIPES:
-            reader, writer = os.pipe()
-            ours[name], other = (writer, reader) if is_input else (reader, writer)
-            theirs.append(other)
-            if name in _LARGE_PIPES:
-                _enlarge(writer)
-        _lift(theirs)
-        pid = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-I", "-S", "-c", _LAUNCHER],
-            {},  # no variable of ours reaches even the launcher
-            file_actions=[(os.POSIX_SPAWN_DUP2, fd, index) for index, fd in enumerate(theirs)],
-            setsid=True,
-            setsigmask=_POLITE_SIGNALS,
-            setsigdef=_ALL_SIGNALS,
-        )
-    except BaseException:
-        for fd in ours.values():
-            os.close(fd)
-        raise
-    finally:
-        for fd in theirs:
-            os.close(fd)
-    return pid, ours
-
-
-def _abandon(pid: int, descriptors: dict[str, int]) -> None:
-    """Without a whole plan the launcher removes the groups and ends, within 20 ms."""
-    for fd in descriptors.values():
-        os.close(fd)
-    os.waitpid(pid, 0)
-
-
-# Our name for it, and whether we write; in the order of the launcher's descriptors.
-_PIPES = (
-    ("stdin", True),
-    ("stdout", False),
-    ("stderr", False),
-    ("plan", True),
-    ("lifeline", True),
-    ("status", False),
-)
-_LARGE_PIPES = ("stdin", "stdout", "plan")
-
-
-def _lift(descriptors: list[int]) -> None:
-    """Move them above all targets, so that one dup2 cannot overwrite another's source."""
-    import fcntl
-
-    for index, fd in enumerate(descriptors):
-        if fd < 2 * len(descriptors):
-            descriptors[index] = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 2 * len(descriptors))
-            os.close(fd)
-
-
-def _enlarge(pipe: int) -> None:
-    import fcntl
-
-    try:
-        fcntl.fcntl(pipe, _F_SETPIPE_SZ, PIPE_BYTES)
-    except PermissionError:
-        return  # the user has many pipes already; a small one is slower, no more
