@@ -33,24 +33,26 @@ def main() -> int:
     # A function, not SIG_IGN: children inherit that, and no cell would see KeyboardInterrupt.
     signal.signal(signal.SIGINT, lambda *_: None)
     arguments = argv.parse(sys.argv[1:])
-    try:
-        where = connection.read(arguments.connection_file)
-    except ConnectionFileError as error:
-        log(str(error))
-        head_start.drop()
-        return 1
     prepared = _prepare(arguments)
     head_start.drop()  # another backend, or wrong settings
     if prepared.failure is not None:
         log(str(prepared.failure))
-
-    from sandbox_kernel.kernel.server import serve  # zmq and asyncio come in here
-
     try:
-        return serve(lambda: _server(where, prepared))
+        return _serve(arguments, prepared)
     finally:
         if prepared.sandbox is not None:
-            prepared.sandbox.kill()  # when the ports were taken, nobody else does
+            prepared.sandbox.kill()  # when there is no server, nobody else does
+
+
+def _serve(arguments: argv.Arguments, prepared: _Prepared) -> int:
+    try:
+        where = connection.read(arguments.connection_file)
+    except ConnectionFileError as error:
+        log(str(error))
+        return 1
+    from sandbox_kernel.kernel.server import serve  # zmq and asyncio come in here
+
+    return serve(lambda: _server(where, prepared))
 
 
 class _Prepared:

@@ -15,6 +15,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from hmac import HMAC, compare_digest
 from typing import Any, NamedTuple
 
@@ -224,4 +225,9 @@ def dump(value: Json) -> bytes:
 def utc_now() -> str:
     """ISO 8601 in UTC with microseconds, as headers want it."""
     seconds, micros = divmod(time.time_ns() // 1000, 1_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{micros:06d}Z"
+    return f"{_utc_second(seconds)}.{micros:06d}Z"
+
+
+@lru_cache(maxsize=1)
+def _utc_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))

@@ -57,7 +57,10 @@ class Gate:
 
     def finish(self, cell: int) -> Iterator[events.TextWritten]:
         """Half a character that a cell left behind, when it has ended."""
-        for stream, cleaner in self._memory(cell).cleaners.items():
+        memory = self._cells.get(cell)
+        if memory is None:
+            return
+        for stream, cleaner in memory.cleaners.items():
             if text := cleaner.feed(b"", final=True):
                 yield events.TextWritten(cell, stream, text)
 

@@ -52,6 +52,7 @@ class BubblewrapSandbox(Sandbox):
         self._exit: asyncio.Task[Death] | None = None
         self._send_lock: asyncio.Lock | None = None
         self._waiting: set[asyncio.Future[None]] = set()
+        self._stream: _Watch | None = None
         for name in ("stdin", "stdout", "stderr", "status"):
             os.set_blocking(descriptors[name], False)
 
@@ -64,26 +65,28 @@ class BubblewrapSandbox(Sandbox):
             os.write(self._fds["stdin"], data)
 
     async def receive(self) -> AsyncIterator[bytes]:
-        from asyncio import sleep
+        import asyncio
 
         self._watch()
-        has_waited = False
-        while True:
-            try:
-                chunk = os.read(self._fds["stdout"], READ_BYTES)
-            except BlockingIOError:
-                await self._until_ready(self._fds["stdout"], is_writer=False)
-                has_waited = True
-                continue
-            except (KeyError, OSError):
-                return  # closed meanwhile
-            if not chunk:
-                return
-            self._has_spoken = True
-            yield chunk
-            if not has_waited:
-                await sleep(0)  # a flood must not starve the other tasks of the loop
-            has_waited = False
+        watch = self._stream = _Watch(self._fds["stdout"])
+        try:
+            while True:
+                try:
+                    chunk = os.read(self._fds["stdout"], READ_BYTES)
+                except BlockingIOError:
+                    await watch.wait()
+                    continue
+                except (KeyError, OSError):
+                    return  # closed meanwhile
+                if not chunk:
+                    return
+                self._has_spoken = True
+                yield chunk
+                if len(chunk) == READ_BYTES:
+                    await asyncio.sleep(0)  # a flood must not starve the loop's other tasks
+        finally:
+            watch.stop()
+            self._stream = None
 
     async def send(self, data: bytes) -> None:
         import asyncio
@@ -125,11 +128,18 @@ class BubblewrapSandbox(Sandbox):
         self._end("closed")
         await self.death()
         # Who still waits for a descriptor finds its end; a closed one would never wake them.
-        while self._waiting:
-            for future in list(self._waiting):
-                _wake(future)
+        while self._wake_all():  # noqa: ASYNC110 - one turn of the loop each
             await asyncio.sleep(0)
+        if self._stream is not None:
+            self._stream.stop()
         self._close_fds()
+
+    def _wake_all(self) -> bool:
+        """Let everybody who waits for a descriptor look again; False if nobody does."""
+        for future in list(self._waiting):
+            _wake(future)
+        is_reader_waiting = self._stream is not None and self._stream.release()
+        return bool(self._waiting) or is_reader_waiting
 
     async def death(self) -> Death:
         import asyncio
@@ -217,3 +227,47 @@ class BubblewrapSandbox(Sandbox):
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+class _Watch:
+    """Waits again and again until one descriptor can be read.
+
+    It stays registered between two waits: to register costs more than a small message.
+    """
+
+    def __init__(self, fd: int) -> None:
+        from asyncio import get_running_loop
+
+        self._fd = fd
+        self._loop = get_running_loop()
+        self._future: asyncio.Future[None] | None = None
+        self._is_registered = False
+
+    async def wait(self) -> None:
+        """Return when there is something to read, or after `release`."""
+        self._future = self._loop.create_future()
+        if not self._is_registered:
+            self._is_registered = True
+            self._loop.add_reader(self._fd, self._on_readable)
+        try:
+            await self._future
+        finally:
+            self._future = None
+
+    def release(self) -> bool:
+        """End a wait that is going on; False if there is none."""
+        if self._future is None:
+            return False
+        _wake(self._future)
+        return True
+
+    def stop(self) -> None:
+        if self._is_registered:
+            self._is_registered = False
+            self._loop.remove_reader(self._fd)
+
+    def _on_readable(self) -> None:
+        if self._future is None:
+            self.stop()  # nobody waits: the loop would spin
+        else:
+            _wake(self._future)
