@@ -134,9 +134,13 @@ class Exchange:
     Args:
         root: absolute path of that directory; the working directory if None. It is opened
             once, so that nobody replaces it later.
+        remedy: what a reader does when a file exists already.
     """
 
-    def __init__(self, root: str | None = None) -> None:
+    def __init__(
+        self, root: str | None = None, *, remedy: str = "Choose another name, or remove it."
+    ) -> None:
+        self._remedy = remedy
         self.root = os.path.realpath(root or os.getcwd())
         self._root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
@@ -152,7 +156,10 @@ class Exchange:
         parts = plan(host_path, self.root)
         refuse_what_runs(parts[-1])
         with self._directory(host_path, parts) as directory:
-            _check_target(host_path, parts[-1], directory, allow_overwrite)
+            try:
+                _check_target(host_path, parts[-1], directory, allow_overwrite)
+            except FileExistsError:
+                raise self._exists(host_path) from None
 
     def write(
         self,
@@ -171,11 +178,11 @@ class Exchange:
         parts = plan(host_path, self.root)
         refuse_what_runs(parts[-1])
         with self._directory(host_path, parts, allow_new=allow_new_directories) as directory:
-            _check_target(host_path, parts[-1], directory, allow_overwrite)
             try:
+                _check_target(host_path, parts[-1], directory, allow_overwrite)
                 _place(directory, parts[-1], content, allow_overwrite)
             except FileExistsError:
-                raise _exists(host_path) from None
+                raise self._exists(host_path) from None
             except OSError as error:
                 raise _failed(host_path, error) from None
         return "/".join(parts)
@@ -210,6 +217,9 @@ class Exchange:
                 "Split it."
             )
         return content
+
+    def _exists(self, host_path: str) -> FileRefused:
+        return _refused(host_path, "that file exists and is not overwritten", self._remedy)
 
     @contextlib.contextmanager
     def _directory(
@@ -257,7 +267,7 @@ def _check_target(host_path: str, name: str, directory: int, allow_overwrite: bo
             host_path, "something that is no regular file is there", "Choose another name."
         )
     if not allow_overwrite:
-        raise _exists(host_path)
+        raise FileExistsError
 
 
 def _place(directory: int, name: str, content: bytes, allow_overwrite: bool) -> None:
@@ -293,14 +303,6 @@ def _name_unless_taken(directory: int, temporary: str, name: str) -> None:
 
 def _refused(host_path: str, reason: str, remedy: str) -> FileRefused:
     return FileRefused(f"The host path {_shown(host_path)} is refused: {reason}. {remedy}")
-
-
-def _exists(host_path: str) -> FileRefused:
-    return _refused(
-        host_path,
-        "that file exists",
-        "Choose another name, or add --overwrite where that is offered.",
-    )
 
 
 def _failed(host_path: str, error: OSError) -> FileRefused:

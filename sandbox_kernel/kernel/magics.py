@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAGIC = "%sandbox"
 MAX_ROWS = 500
+_OVERWRITE = "Add --overwrite to replace it, or choose another name."
 
 # verb: (fewest, most arguments, what follows the verb, what it does)
 _COMMANDS: dict[str, tuple[int, int, str, str]] = {
@@ -144,7 +145,7 @@ class Magics:
     def _host(self) -> Exchange:
         if self._exchange is None:
             try:
-                self._exchange = Exchange()
+                self._exchange = Exchange(remedy=_OVERWRITE)
             except OSError as error:
                 raise FileRefused(
                     f"The kernel's working directory cannot be opened: {error.strerror}. "

@@ -38,7 +38,7 @@ def test_a_name_that_leaves_the_directory_is_refused(tmp_path, name):
 
 def test_what_exists_is_not_overwritten(tmp_path):
     (tmp_path / "a").write_text("mine")
-    with pytest.raises(FileRefused, match="that file exists"):
+    with pytest.raises(FileRefused, match="not overwritten"):
         write_new(tmp_path, "a", b"theirs")
     assert (tmp_path / "a").read_text() == "mine"
 

@@ -79,7 +79,7 @@ def test_the_inline_magic_works_as_ever(ipython: Runner) -> None:
 
 def test_a_gui_is_refused_and_inline_goes_on(ipython: Runner) -> None:
     cell = ipython.execute("%matplotlib tk")
-    assert "no display in the sandbox" in cell.stderr
+    assert "no display in the sandbox" in cell.error["evalue"]
     assert cell.reply["status"] == "error"
     assert "no display in the sandbox" in ipython.execute("%gui qt").stderr
     assert len(ipython.execute(PLOT).displays) == 1

@@ -57,6 +57,7 @@ class ScriptedSession:
     """Has the methods of `Session` that the kernel calls."""
 
     boundary = "a scripted boundary"
+    is_ready = False  # so that every cell waits in `start`, where it can be interrupted
     spec = SimpleNamespace(python=None)
     is_busy = True  # always: nothing is to be made in idle time
 

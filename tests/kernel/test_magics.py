@@ -102,7 +102,7 @@ async def test_get_copies_to_the_directory_of_the_notebook(magics, tmp_path):
 
 async def test_get_overwrites_only_when_asked(magics, tmp_path):
     (tmp_path / "a.txt").write_text("mine")
-    with pytest.raises(FileRefused, match="--overwrite"):
+    with pytest.raises(FileRefused, match="not overwritten"):
         await magics.run("get a.txt")
     assert (tmp_path / "a.txt").read_text() == "mine"
     await magics.run("get a.txt --overwrite")

@@ -222,3 +222,10 @@ async def test_code_that_is_too_long_is_refused_and_the_next_cell_works(open_ses
     with pytest.raises(RequestRefused, match="too large"):
         await driver.run("x" * (17 * MIB))
     assert (await driver.run("print('next')")).text() == "next\n"
+
+
+async def test_an_interrupts_traceback_ends_in_the_cell(open_session):
+    driver = await open_session()
+    cell = await interrupt_when_it_prints(driver, "print('on', flush=True)\nwhile True: pass")
+    assert "line 2" in "\n".join(cell.error.traceback)
+    assert "sandbox-kernel" not in "\n".join(cell.error.traceback)

@@ -53,7 +53,6 @@ class Interrupts:
             self._is_open = was_open
 
     def _on_signal(self, _number: int, _frame: Any) -> None:
-        __tracebackhide__ = True  # IPython leaves out our frames
         if not self._is_open:
             return
         if self._shields:
@@ -62,7 +61,6 @@ class Interrupts:
         self._raise()
 
     def _raise(self) -> None:
-        __tracebackhide__ = True
         if self.cancel is not None and self.cancel():
             return
         raise KeyboardInterrupt

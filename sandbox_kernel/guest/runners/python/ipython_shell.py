@@ -4,11 +4,10 @@ IPython is told to leave out what a sandbox has no use for: a profile folder, a 
 data base (the host keeps the history), start-up files, payloads but the pager's.
 """
 
-import builtins
 import os
 import sys
 import warnings
-from typing import Any, Coroutine, Dict, List, Optional
+from typing import Any, Coroutine, Dict, Optional
 
 from IPython.core import release
 from IPython.core.async_helpers import _asyncio_runner
@@ -19,6 +18,7 @@ from traitlets import Any as AnyTrait
 from traitlets import Bool, Type, default
 
 from .base_shell import Execution, Json, Output, Shell, Tools
+from .failures import describe, drop_our_frames, format_plain, has_group, is_cancellation
 from .ipython_kernel import KernelFace, announce_notebook
 from .ipython_outputs import Exiter, SandboxDisplayHook, SandboxDisplayPublisher
 from .ipython_shortcuts import LazyCompleter, QuickCompiler, QuickTransformers
@@ -123,14 +123,14 @@ class ZMQInteractiveShell(LazyCompleter):
             try:
                 return formatted(kind, value, traceback, *args, **options)
             except Exception:  # IPython would print this failure, and the client see none
-                return _format_plain(kind, value, traceback)
+                return format_plain(kind, value, traceback)
 
         self.InteractiveTB.structured_traceback = guarded
 
     def _showtraceback(self, etype: Any, evalue: Any, stb: Any) -> None:
         if self.displayhook.is_showing:
             self.has_display_failed = True
-        self.failure = self.output.error(etype.__name__, _describe(evalue), list(stb))
+        self.failure = self.output.error(etype.__name__, describe(evalue), list(stb))
 
     def showtraceback(self, exc_tuple: Any = None, *args: Any, **options: Any) -> None:
         """IPython's; a second SIGINT while it writes must not take the error away."""
@@ -143,13 +143,14 @@ class ZMQInteractiveShell(LazyCompleter):
             kind, value, traceback = self._get_exc_info(exc_tuple)
         except ValueError:
             kind, value, traceback = None, None, None
-        if _is_cancellation(kind) and self.loop.was_cancelled:
+        drop_our_frames(traceback)
+        if is_cancellation(kind) and self.loop.was_cancelled:
             interrupt = KeyboardInterrupt()
             super().showtraceback((KeyboardInterrupt, interrupt, traceback), *args, **options)
             return
-        if _has_group(value):
+        if has_group(value):
             # IPython prints these to stderr, where no client finds an error.
-            self._showtraceback(kind, value, _format_plain(kind, value, traceback))
+            self._showtraceback(kind, value, format_plain(kind, value, traceback))
             return
         super().showtraceback(exc_tuple, *args, **options)
 
@@ -204,40 +205,6 @@ def _page_to_payload(shell: Any, text: Any, start: int = 0, *_args: Any, **_opti
     data = text if isinstance(text, dict) else {"text/plain": text}
     payload = {"source": "page", "data": data, "start": max(0, start)}
     shell.payload_manager.write_payload(payload)
-
-
-def _describe(value: Any) -> str:
-    try:
-        return str(value)
-    except Exception:
-        return "<%s whose text could not be made>" % type(value).__name__
-
-
-def _is_cancellation(kind: Any) -> bool:
-    # By its name: asyncio may not have been imported.
-    return getattr(kind, "__name__", "") == "CancelledError"
-
-
-def _has_group(value: Any) -> bool:
-    group = getattr(builtins, "BaseExceptionGroup", None)
-    seen = 0
-    while group is not None and value is not None and seen < 100:
-        if isinstance(value, group):
-            return True
-        value, seen = value.__context__, seen + 1
-    return False
-
-
-def _format_plain(kind: Any, value: Any, traceback: Any) -> List[str]:
-    import traceback as formatter
-
-    while traceback is not None and "IPython" in traceback.tb_frame.f_code.co_filename:
-        traceback = traceback.tb_next
-    try:
-        lines = formatter.format_exception(kind, value, traceback)
-    except Exception:  # an exception whose own `__str__` or cause is broken
-        lines = [kind.__name__]
-    return "".join(lines).rstrip("\n").split("\n")
 
 
 class IPythonShell(Shell):
@@ -350,7 +317,7 @@ class IPythonShell(Shell):
     def interrupted(self, error: BaseException) -> Json:
         """`error` came where IPython doesn't catch: between the steps of a cell."""
         shell = self._shell
-        if _is_cancellation(type(error)) and self._loop.was_cancelled:
+        if is_cancellation(type(error)) and self._loop.was_cancelled:
             error = KeyboardInterrupt()
         if shell.failure is None:
             shell.showtraceback((type(error), error, None))
@@ -435,4 +402,4 @@ def _drive(coroutine: "Coroutine[Any, Any, None]") -> None:
 
 
 def _failure_of(error: Any) -> Json:
-    return {"ename": type(error).__name__, "evalue": _describe(error), "traceback": []}
+    return {"ename": type(error).__name__, "evalue": describe(error), "traceback": []}
