@@ -87,12 +87,10 @@ class Frame(NamedTuple):
         if not self.meta:
             return {}
         try:
-            # NaN and Infinity are no JSON: a browser would refuse the whole message.
-            value = json.loads(self.meta, parse_constant=_no_constant)
+            value = _decode(self.meta.decode("utf-8", "surrogatepass"))
         except (ValueError, RecursionError) as error:
-            raise FramingError(
-                "frame of kind %d has no valid JSON: %s" % (self.kind, error)
-            ) from None
+            problem = "frame of kind %d has no valid JSON: %s" % (self.kind, error)
+            raise FramingError(problem) from None
         if not isinstance(value, dict):
             raise FramingError("frame of kind %d has JSON that is no object" % self.kind)
         return value
@@ -102,6 +100,13 @@ def _no_constant(_name: str) -> None:
     return None
 
 
+# Made once: `json.loads` and `json.dumps` make new ones at each call with such options.
+# NaN and Infinity are no JSON: a browser would refuse the whole message.
+_decode = json.JSONDecoder(parse_constant=_no_constant).decode
+# ASCII only keeps lone surrogates as escapes, so that encoding cannot fail.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def pack(
     kind: int,
     cell: int = 0,
@@ -109,8 +114,7 @@ def pack(
     data: Union[bytes, bytearray, memoryview] = b"",
 ) -> bytes:
     """One frame as bytes. Raises `FramingError` when it would be over `MAX_FRAME_BYTES`."""
-    # ensure_ascii keeps lone surrogates as escapes, so that encoding cannot fail.
-    encoded = json.dumps(meta, separators=(",", ":")).encode("ascii") if meta else b""
+    encoded = _encode(meta).encode("ascii") if meta else b""
     length = len(encoded) + len(data)
     if length > MAX_FRAME_BYTES:
         raise FramingError("a frame of %d bytes is over %d" % (length, MAX_FRAME_BYTES))
