@@ -7,11 +7,14 @@ needs neither an event loop nor `session`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sandbox_kernel import languages
+from sandbox_kernel import languages, seeds
 from sandbox_kernel.backends.base import Backend, Sandbox, SandboxSpec
 from sandbox_kernel.guest.framing import Kind, pack
+
+if TYPE_CHECKING:
+    from sandbox_kernel.settings import Settings
 
 _LIMITS_FOR_GUEST = (
     "memory_bytes",
@@ -25,6 +28,19 @@ _LIMITS_FOR_GUEST = (
     "displays",
     "artifacts",
 )
+
+
+def spec_from(settings: Settings) -> SandboxSpec:
+    """What `settings` ask a backend for."""
+    return SandboxSpec(
+        language=settings.language,
+        limits=settings.limits,
+        network=settings.network,
+        python=settings.python,
+        image=settings.image,
+        environment=settings.environment,
+        home_files=seeds.find(settings.python),
+    )
 
 
 def provision(backend: Backend, spec: SandboxSpec) -> Sandbox:

@@ -159,7 +159,7 @@ def test_python_is_a_path_to_an_executable(environ):
         ("timeout", "-5", "not a time"),
         ("open_files", "9" * 5000, "far too long"),
         ("network", "all", "no backend"),
-        ("network", "pypi.org", "no backend"),
+        ("network", "example.org", "no backend"),
         ("network", "", "no backend"),
         ("outputs", "saef", "did you mean safe?"),
         ("backend", "bublewrap", "did you mean bubblewrap?"),

@@ -62,17 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _session(settings: Settings) -> Session:
     from sandbox_kernel import backends
-    from sandbox_kernel.backends.base import SandboxSpec
+    from sandbox_kernel.provision import spec_from
     from sandbox_kernel.session import Session
 
-    spec = SandboxSpec(
-        language=settings.language,
-        limits=settings.limits,
-        network=settings.network,
-        python=settings.python,
-        image=settings.image,
-        environment=settings.environment,
-    )
+    spec = spec_from(settings)
     return Session(backends.get(settings.backend), spec, policy=settings.outputs)
 
 

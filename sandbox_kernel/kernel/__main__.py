@@ -88,20 +88,11 @@ def _settings(arguments: argv.Arguments) -> Settings:
 
 
 def _launch(prepared: _Prepared, settings: Settings) -> None:
-    from sandbox_kernel import backends, seeds
-    from sandbox_kernel.backends.base import SandboxSpec
+    from sandbox_kernel import backends
     from sandbox_kernel.errors import BackendUnavailable
-    from sandbox_kernel.provision import provision
+    from sandbox_kernel.provision import provision, spec_from
 
-    prepared.spec = SandboxSpec(
-        language=settings.language,
-        limits=settings.limits,
-        network=settings.network,
-        python=settings.python,
-        image=settings.image,
-        environment=settings.environment,
-        home_files=seeds.find(settings.python),
-    )
+    prepared.spec = spec_from(settings)
     prepared.backend = backends.get(settings.backend)
     try:
         prepared.sandbox = provision(prepared.backend, prepared.spec)
