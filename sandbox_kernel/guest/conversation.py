@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, Optional, Set
+from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, Optional, Sequence, Set
 
 if TYPE_CHECKING:
     from sandbox_kernel.guest.cells import MEASURED_KINDS, Cell, Cells
@@ -93,6 +93,7 @@ class Conversation:
         )
         self._runner = runner
         self._meter: Optional[Meter] = None
+        self._last: Optional[Cell] = None  # ended, and its pipes may serve the next cell
         self._chatter = b""
         self._startup = self._cells.renew_background()
         self.streams.watch(self._startup, Kind.STDERR, runner.chatter_fd)
@@ -192,11 +193,19 @@ class Conversation:
         self._is_failed = False
         cell.started_ns = file_clock_ns()
         cell.started_s = time.monotonic()
-        self._requests.send(_encode(frame), self.streams.open(cell))
+        self._requests.send(_encode(frame), self._pipes_for(cell))
         # After it was sent: reading /proc takes as long as a small cell, on another CPU.
         if self._meter is not None:
             self._meter.reset_peak()
             cell.cpu_s = self._meter.cpu_s()
+
+    def _pipes_for(self, cell: Cell) -> Sequence[int]:
+        """Write ends for the runner's 1 and 2; none when it goes on with those it has."""
+        last, self._last = self._last, None
+        is_alone = last is not None and self._meter is not None and self._meter.is_alone()
+        if last is not None and is_alone and self.streams.hand_over(last, cell):
+            return ()
+        return self.streams.open(cell)
 
     # -- runner to host
 
@@ -318,7 +327,10 @@ class Conversation:
     def _take(self, kind: int, number: int, content: bytes) -> None:
         if kind == Kind.REPLY:
             assert self._current is not None
-            self._ending = self._end(self._current, read_outcome(content, self._is_failed))
+            outcome, is_flushed = read_outcome(content, self._is_failed)
+            # What C still held would come out of the next cell's pipes.
+            self._last = self._current if is_flushed else None
+            self._ending = self._end(self._current, outcome)
             return
         cell = self._cells.find(number)
         assert cell is not None

@@ -6,7 +6,7 @@ cell may offer hundreds of megabytes, and none of it waits in memory.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, Iterator
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Tuple
 
 if TYPE_CHECKING:
     from sandbox_kernel.guest.cells import Cell
@@ -81,14 +81,18 @@ class Endings:
         self.put_end(number, "error", {})
 
 
-def read_outcome(content: bytes, is_failed: bool) -> str:
-    """The status in an EXECUTE's reply; an unreadable one fails if an error was shown."""
-    status = None
+def read_outcome(content: bytes, is_failed: bool) -> "Tuple[str, bool]":
+    """(status, whether C's buffers were flushed) as an EXECUTE's reply has them.
+
+    An unreadable status fails if an error was shown.
+    """
+    meta: Dict[str, Any] = {}
     if len(content) <= _REPLY_BYTES:
         try:
-            status = Frame(Kind.REPLY, 0, content, b"").read_meta().get("status")
+            meta = Frame(Kind.REPLY, 0, content, b"").read_meta()
         except FramingError:
-            status = None
-    if status in ("ok", "error"):
-        return str(status)
-    return "error" if is_failed else "ok"
+            meta = {}
+    status = meta.get("status")
+    if status not in ("ok", "error"):
+        status = "error" if is_failed else "ok"
+    return str(status), meta.get("is_flushed") is True

@@ -91,6 +91,20 @@ class Streams:
             write_fds.append(write_fd)
         return write_fds[0], write_fds[1]
 
+    def hand_over(self, old: Cell, new: Cell) -> bool:
+        """`new` goes on with the pipes of `old`, which has ended; False if they are gone.
+
+        Only for when no process but the runner can hold them: what a process writes that
+        an earlier cell started would be taken for the new one's.
+        """
+        self.drain(old)
+        if len(old.pipes) != 2:
+            return False
+        for pipe in old.pipes:
+            pipe.cell = new
+        new.pipes, old.pipes = old.pipes, []
+        return True
+
     def watch(self, cell: Cell, kind: int, fd: int) -> None:
         """Emit what comes out of `fd` as `cell`'s. The descriptor is ours from now on."""
         os.set_blocking(fd, False)

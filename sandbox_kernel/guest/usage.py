@@ -26,6 +26,7 @@ class Meter:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self._init_children = 0  # not yet opened
         self._fds = {name: _open_proc(pid, name) for name in ("stat", "status")}
         self._fds["children"] = _open_proc(pid, "task/%d/children" % pid)
         self._fds["clear_refs"] = _open_proc(pid, "clear_refs", os.O_WRONLY)
@@ -49,7 +50,24 @@ class Meter:
     def peak_bytes(self) -> int:
         return _field_bytes(self._read("status"), b"VmHWM:")
 
+    def is_alone(self) -> bool:
+        """Whether the sandbox runs this process and the supervisor, and nothing else.
+
+        Whoever lost its parent is the supervisor's child, if that is the first process.
+        """
+        if not self._init_children:
+            self._init_children = _open_proc(1, "task/1/children") if os.getpid() == 1 else -1
+        try:
+            ours = os.pread(self._init_children, 4096, 0).split()
+            theirs = os.pread(self._fds["children"], 4096, 0).split()
+        except OSError:  # not every kernel has these files
+            return False
+        return ours == [b"%d" % self.pid] and not theirs
+
     def close(self) -> None:
+        if self._init_children > 0:
+            os.close(self._init_children)
+        self._init_children = -1
         for fd in self._fds.values():
             if fd >= 0:
                 os.close(fd)

@@ -171,3 +171,25 @@ async def test_spinning_threads_keep_to_their_cpus(open_session):
         "used = os.times()\nprint(used.children_user + used.children_system < 1.5)"
     )
     assert cell.text() == "True\n"
+
+
+async def test_pipes_that_serve_several_cells_never_mix_what_processes_write(open_session):
+    """A cell goes on with the pipes of the one before only if no process holds those."""
+    driver = await open_session()
+    await driver.run("import ctypes, os, subprocess")
+    await driver.run("pass")
+    for round_ in range(3):
+        started = await driver.run(
+            "r, w = os.pipe()\nprint('started')\n"
+            f"child = subprocess.Popen(['sh', '-c', 'read x; echo late {round_}'], stdin=r)\n"
+            "os.close(r)"
+        )
+        cells = [await driver.run(f"os.write(1, b'own {n}')") for n in range(3)]
+        assert [cell.text() for cell in cells] == [f"own {n}" for n in range(3)]
+        await driver.run("os.write(w, b'x\\n'); os.close(w); child.wait()")
+        await driver.heard(events.TextWritten, count=round_ + 1)
+        late = [event for event in driver.late if isinstance(event, events.TextWritten)]
+        number = started.of(events.TextWritten)[0].cell
+        assert (late[-1].cell, late[-1].text) == (number, f"late {round_}\n")
+        assert (await driver.run("ctypes.CDLL(None).puts(b'from C')")).text() == "from C\n"
+        assert (await driver.run("print('after')")).text() == "after\n"

@@ -51,15 +51,10 @@ class Server:
         channel, loop = self._tools.channel, self._tools.loop
         if not channel.has_request:
             if not self._is_warm and not loop.wait(_PAUSE_S):
-                self._warm_up()
+                self._is_warm = True
+                self._shell.warm_up()
             loop.wait()
         return channel.receive()
-
-    def _warm_up(self) -> None:
-        self._is_warm = True
-        import ctypes  # noqa: F401  # for `_flush_c_stdio`
-
-        self._shell.warm_up()
 
     def _recover(self, error: BaseException) -> None:
         """Something that isn't ours went through our own code."""
@@ -74,10 +69,14 @@ class Server:
         if frame.kind == Kind.EXECUTE:
             self._redirect(request.descriptors)
             content = self._execute(frame, meta)
+            # Then the next cell may go on with the same pipes, which saves making new ones.
+            content["is_flushed"] = self._flush_c is not None
         else:
             handler = self._handlers.get(frame.kind)
             content = handler(frame, meta) if handler else {"status": "error"}
         self._reply(frame.cell, content)
+        if self._flush_c is None:
+            import ctypes  # noqa: F401  # for `_flush_c_stdio`: 4 ms that the first cell saves
 
     def _reply(self, cell: int, content: Json) -> None:
         self._flush_c_stdio()
@@ -100,8 +99,8 @@ class Server:
     def _flush_c_stdio(self) -> None:
         """C's own buffer of standard output belongs to the cell that filled it.
 
-        Code in C that prints comes with ctypes nearly always; where not, `_warm_up`
-        has imported it soon after the first cell.
+        Code in C that prints comes with ctypes nearly always; where not, it is imported
+        after the first cell.
         """
         if self._flush_c is None:
             if "ctypes" not in sys.modules:
