@@ -84,25 +84,18 @@ def volume(side: Contender) -> Figures:
 
 
 def chart(side: Contender) -> Figures:
-    """The first chart of a notebook that was opened just now, once both take cells."""
+    """The first chart of a notebook that was opened just now."""
     kinds: list[str] = []
     code = "import matplotlib.pyplot as plt\nplt.plot([1, 3, 2])\nplt.show()"
     with fresh_session(side) as kernel:
-        # ipykernel answers kernel_info when it takes cells, ours before.
-        kernel.run("pass")
         seconds = kernel.run(code, lambda message: kinds.extend(message["content"].get("data", [])))
         _require("image/png" in kinds, kernel)
     return {"seconds": seconds}
 
 
-_WHILE_S = 0.5
-
-
 def interrupt(side: Contender) -> Figures:
-    """From the interrupt of a busy loop to its idle; whoever interrupts has waited a while."""
+    """From the interrupt of a busy loop to its idle."""
     with fresh_session(side) as kernel:
-        kernel.run("pass")
-        time.sleep(_WHILE_S)
         request = kernel.execute("print('looping', flush=True)\nwhile True: pass")
         while kernel.receive(kernel.iopub)["msg_type"] != "stream":
             pass
