@@ -59,7 +59,9 @@ class Server:
         self._codec = Codec(connection.key, connection.digest)
         self._sockets = Sockets(connection)
         self._broadcast = Broadcast(self._codec, self._sockets.iopub.send_soon, self._note_comm)
-        self._stdin = Stdin(self._codec, self._sockets.stdin.send, self._answer_input)
+        self._stdin = Stdin(
+            self._codec, self._sockets.stdin.send_when_connected, self._answer_input
+        )
         history = History()
         self._executor = Executor(inside, self._broadcast, self._stdin, history)
         self._requests = Requests(

@@ -7,6 +7,8 @@ Rule 1: a zmq descriptor is edge-triggered and tells of sends, too. So every wak
 Rule 2: no send waits and none is dropped: SNDHWM is 0 before bind. With the default a
         client that is slow for a second loses messages, the final idle among them.
 Rule 3: CURVE keys, when there are any, are on all five sockets before bind.
+Rule 4: a client's sockets connect one by one, and this kernel can be quicker than that: the
+        first broadcasts wait for the first subscriber, a question for its client's socket.
 """
 
 from __future__ import annotations
@@ -30,6 +32,10 @@ MESSAGES_PER_TURN = 64
 BIND_PATIENCE_S = 1.0
 # How long the last messages may take to leave when the kernel ends.
 LINGER_MS = 250
+# zmq tries again to connect after 0.1 s to 0.2 s; a loaded machine takes longer.
+CONNECT_PATIENCE_S = 5.0
+CONNECT_INTERVAL_S = 0.05
+EARLY_BYTES = 16 * 1024 * 1024
 
 _TYPES = {
     "shell": zmq.ROUTER,
@@ -56,6 +62,9 @@ class Channel:
         self._is_paused = False
         self._is_look_due = False
         self._held: list[Parts] = []
+        # Messages for the first peer, while none has been there; None: no longer kept.
+        self._early: list[Parts] | None = None
+        self._early_bytes = 0
 
     def attach(self, hear: Callable[[Parts], None]) -> None:
         """Call `hear` with every message from now on; needs the running loop."""
@@ -88,13 +97,57 @@ class Channel:
 
     def send(self, parts: Parts) -> None:
         """Hand `parts` to zmq, which keeps them until the peer takes them."""
+        if self._early is not None:
+            self._keep_early(parts)
+            return
         try:
-            for part in parts[:-1]:
-                self.socket.send(part, _NOBLOCK | _SNDMORE)
-            self.socket.send(parts[-1], _NOBLOCK)
+            self._send(parts)
         except zmq.ZMQError as error:
             log(f"A message on {self.name} could not be sent: {error.strerror}.")
         self._look_soon()
+
+    def send_when_connected(self, parts: Parts, is_wanted: Callable[[], bool]) -> None:
+        """Send to a peer whose socket may still be connecting, unless nobody wants it by then.
+
+        Needs ROUTER_MANDATORY and the running loop.
+        """
+        try:
+            self._send(parts)
+        except zmq.ZMQError as error:
+            if error.errno != errno.EHOSTUNREACH:
+                log(f"A message on {self.name} could not be sent: {error.strerror}.")
+            elif is_wanted() and self._loop is not None:
+                self._loop.call_later(
+                    CONNECT_INTERVAL_S, self.send_when_connected, parts, is_wanted
+                )
+        self._look_soon()
+
+    def _send(self, parts: Parts) -> None:
+        for part in parts[:-1]:
+            self.socket.send(part, _NOBLOCK | _SNDMORE)
+        self.socket.send(parts[-1], _NOBLOCK)
+
+    # -- the first peer
+
+    def keep_early(self) -> None:
+        """Keep what is sent from now on until `send_early`, for a while. Needs the loop."""
+        self._early = []
+
+    def _keep_early(self, parts: Parts) -> None:
+        assert self._early is not None
+        if not self._early and self._loop is not None:
+            # Who never listens must not make us keep everything.
+            self._loop.call_later(CONNECT_PATIENCE_S, self.send_early)
+        self._early.append(parts)
+        self._early_bytes += sum(map(len, parts))
+        if self._early_bytes > EARLY_BYTES:
+            self.send_early()
+
+    def send_early(self, greeting: Parts | None = None) -> None:
+        """Send what was kept, after the greeting, and keep no more. Safe to call again."""
+        early, self._early = self._early, None
+        for parts in [*([greeting] if greeting else []), *(early or [])]:
+            self.send(parts)
 
     def pause(self) -> None:
         """Leave further messages with zmq, which makes the sender wait in the end."""
@@ -190,10 +243,11 @@ class Sockets:
                 text = topic.decode("utf-8", "replace")
                 prefix = [topic] if topic else []
                 self.iopub.send_held()
-                self.iopub.send([*prefix, *welcome(text)])
+                self.iopub.send_early([*prefix, *welcome(text)])
             elif action == b"\x00":
                 self.iopub.socket.setsockopt(zmq.UNSUBSCRIBE, topic)
 
+        self.iopub.keep_early()
         self.iopub.attach(hear)
 
     def close(self, linger_ms: int = LINGER_MS) -> None:
@@ -215,6 +269,9 @@ def _configured(socket: zmq.Socket[bytes], name: str, connection: Connection) ->
     if _TYPES[name] == zmq.ROUTER:
         # A client that reconnects with its old identity is that client, not a stranger.
         socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    if name == "stdin":
+        # A question to somebody who is not connected yet is an error, and comes again.
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     if name == "iopub":
         socket.setsockopt(zmq.XPUB_MANUAL, 1)
     if connection.curve_secret is not None and connection.curve_public is not None:

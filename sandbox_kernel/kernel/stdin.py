@@ -26,12 +26,15 @@ class Stdin:
     """The stdin channel.
 
     Args:
-        send: hands parts to the socket.
+        send: hands parts to the socket, for as long as the question is open.
         answer: gives a text to the waiting cell.
     """
 
     def __init__(
-        self, codec: Codec, send: Callable[[list[bytes]], None], answer: Callable[[str], None]
+        self,
+        codec: Codec,
+        send: Callable[[list[bytes], Callable[[], bool]], None],
+        answer: Callable[[str], None],
     ) -> None:
         self._codec = codec
         self._send = send
@@ -57,7 +60,7 @@ class Stdin:
             log(f"A question of a cell could not be sent: {error}.")
             return
         self._open = question
-        self._send(parts)
+        self._send(parts, lambda: self._open is question)
 
     def close(self) -> None:
         """The cell ended: what arrives now answers nothing."""

@@ -258,3 +258,28 @@ class TestBadConnectionFiles:
             port = taken.getsockname()[1]
             path, _ = connection(tmp_path, shell_port=port)
             assert str(port) in self.refuse(tmp_path, "-f", str(path))
+
+
+def test_a_client_that_subscribes_late_still_sees_its_first_cell(tmp_path: Path):
+    """Sockets connect one by one; this kernel may have answered before the last one does."""
+    path, info = connection(tmp_path)
+    with launched(argv_of_the_kernelspec([f"--f={path}"]), tmp_path), Wire(info) as wire:
+        cell = execute(wire, "print('early')")
+        wire.wait_for("shell", "execute_reply", cell)
+        wire.subscribe()
+        assert wire.receive("iopub", timeout_s=60).type == "iopub_welcome"
+        assert wire.wait_for("iopub", "stream", cell).content["text"] == "early\n"
+        states = [wire.wait_for("iopub", "status", cell).content["execution_state"]]
+        assert states == ["idle"]
+
+
+def test_a_question_waits_for_a_client_whose_stdin_connects_late(tmp_path: Path):
+    path, info = connection(tmp_path)
+    with launched(argv_of_the_kernelspec([f"--f={path}"]), tmp_path), Wire(info) as wire:
+        wire.subscribe()
+        cell = execute(wire, "print('asking'); print(input('late? '))")
+        wire.wait_for("iopub", "stream", cell)
+        question = wire.wait_for("stdin", "input_request", cell)
+        assert question.content["prompt"] == "late? "
+        wire.request("input_reply", {"value": "yes"}, channel="stdin")
+        assert wire.wait_for("shell", "execute_reply", cell).content["status"] == "ok"
