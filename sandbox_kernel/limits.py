@@ -91,6 +91,33 @@ def _check_names(named: Iterable[str]) -> None:
         raise SettingsError(f"There is no limit {min(unknown)!r}; there are {known}.")
 
 
+def fit_cpus(wanted: float, count: int) -> float:
+    """CPUs on a machine that has `count`: the default is a maximum, other numbers a promise.
+
+    Raises:
+        SettingsError: more than there are.
+    """
+    if wanted <= count or wanted == _Fields().cpus:
+        return min(wanted, float(count))
+    raise SettingsError(
+        f"cpus is {wanted:g}, but the machine gives us {count}. Ask for {count} or less."
+    )
+
+
+def fit_memory(wanted: int, available: int) -> int:
+    """Bytes on a machine that has `available`, as with `fit_cpus`.
+
+    Raises:
+        SettingsError: more than there are.
+    """
+    if wanted <= available or wanted == _Fields().memory_bytes:
+        return min(wanted, available)
+    raise SettingsError(
+        f"memory is {format_size(wanted)}, but the machine has {format_size(available)}. "
+        "Ask for less."
+    )
+
+
 # name: (lowest, highest, unit)
 _RANGES: dict[str, tuple[float, float, str]] = {
     "memory_bytes": (64 * MIB, 2**48, "bytes"),

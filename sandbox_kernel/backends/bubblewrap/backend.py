@@ -83,9 +83,6 @@ def _remove_patiently(group: dict[str, str]) -> bool:
     return False
 
 
-_DEFAULT_CPUS = Limits().cpus
-
-
 def _refuse_what_we_lack(spec: SandboxSpec) -> None:
     if spec.network != "none":
         raise SettingsError(
@@ -96,6 +93,16 @@ def _refuse_what_we_lack(spec: SandboxSpec) -> None:
         raise SettingsError(
             f"image is {spec.image!r}; the bubblewrap backend shows the host's own environment "
             "and has no images. Leave it out, or use the docker backend."
+        )
+    if spec.runtime is not None:
+        raise SettingsError(
+            f"runtime is {spec.runtime!r}; the bubblewrap backend runs no containers and has no "
+            "runtimes. Leave it out, or use the docker backend."
+        )
+    if spec.mounts:
+        raise SettingsError(
+            f"mount asks for {spec.mounts[0].guest_path!r}; the bubblewrap backend gives a guest "
+            "no directories of the host's owner. Leave it out, or use the docker backend."
         )
     if sys.platform != "linux":
         raise BackendUnavailable("bubblewrap works on Linux only. Use the docker backend here.")
@@ -185,7 +192,7 @@ def _plan(
         found,
         machine,
         command or [found.executable, "-I", "-S", f"{plan.GUEST_CODE}/supervisor.py"],
-        cpus=plan.choose_cpus(machine, spec.limits.cpus, _DEFAULT_CPUS),
+        cpus=plan.choose_cpus(machine, spec.limits.cpus),
         uid_base=uid_base,
         groups=groups,
     )

@@ -77,6 +77,21 @@ def make(groups: "dict[str, str]", memory_bytes: int, processes: int, cpus: floa
     return bool(groups)
 
 
+def change(
+    groups: "dict[str, str]", memory_bytes: "int | None" = None, cpus: "float | None" = None
+) -> None:
+    """Give a living group other limits; None leaves one as it is.
+
+    Raises:
+        OSError: the kernel refuses, as when more memory is in use than would be allowed.
+    """
+    for name, path in groups.items():
+        if memory_bytes is not None and name in ("", "memory"):
+            _limit_memory(name, path, memory_bytes)
+        if cpus is not None and name in ("", "cpu"):
+            _limit_cpus(name, path, cpus)
+
+
 def parent_directories(parents: "dict[str, str]") -> "dict[str, str]":
     """Where `make` puts groups, without making anything; they need not exist."""
     if "" not in parents:
@@ -113,18 +128,36 @@ def _open_v2_parent(point: str) -> str:
 
 
 def _limit(name: str, path: str, memory_bytes: int, processes: int, cpus: float) -> None:
-    quota = max(1000, int(cpus * CPU_PERIOD_US))
     if name in ("", "memory"):
-        swap = {"": "memory.swap.max", "memory": "memory.memsw.limit_in_bytes"}[name]
-        _write(path + ("/memory.max" if not name else "/memory.limit_in_bytes"), str(memory_bytes))
-        if os.path.exists(f"{path}/{swap}"):
-            _write(f"{path}/{swap}", "0" if not name else str(memory_bytes))
+        _limit_memory(name, path, memory_bytes)
     if name in ("", "pids"):
         # bwrap's own two processes are in the group, too.
         _write(f"{path}/pids.max", str(processes + 2))
+    if name in ("", "cpu"):
+        _limit_cpus(name, path, cpus)
+
+
+def _limit_memory(name: str, path: str, memory_bytes: int) -> None:
+    """Memory, and swap with it: version 1 counts both together, and never less than memory."""
+    if not name:
+        _write(f"{path}/memory.max", str(memory_bytes))
+        if os.path.exists(f"{path}/memory.swap.max"):
+            _write(f"{path}/memory.swap.max", "0")
+        return
+    files = [f"{path}/memory.limit_in_bytes"]
+    both = f"{path}/memory.memsw.limit_in_bytes"
+    if os.path.exists(both):
+        is_growing = int(_read(both)) < memory_bytes
+        files = [both, *files] if is_growing else [*files, both]
+    for file in files:
+        _write(file, str(memory_bytes))
+
+
+def _limit_cpus(name: str, path: str, cpus: float) -> None:
+    quota = max(1000, int(cpus * CPU_PERIOD_US))
     if name == "":
         _write(f"{path}/cpu.max", f"{quota} {CPU_PERIOD_US}")
-    if name == "cpu":
+    else:
         _write(f"{path}/cpu.cfs_period_us", str(CPU_PERIOD_US))
         _write(f"{path}/cpu.cfs_quota_us", str(quota))
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 
 from sandbox_kernel.backends.base import Death
-
-SHOWN_WORDS = 500
+from sandbox_kernel.backends.words import clean
 
 # What forbids user namespaces: file, value that forbids, the command that allows.
 _FORBIDDING = (
@@ -51,13 +50,6 @@ def parse_report(text: bytes) -> dict[str, str]:
     """The launcher's lines of `key=value`."""
     rows = (line.partition("=") for line in text.decode("utf-8", "replace").splitlines())
     return {key: value for key, _, value in rows if key}
-
-
-def clean(words: bytes) -> str:
-    """Bytes of a guest as one printable line."""
-    text = words.decode("utf-8", "replace")
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= SHOWN_WORDS else "…" + line[-SHOWN_WORDS:]
 
 
 def explain(

@@ -31,6 +31,15 @@ _ALL_SIGNALS = tuple(number for number in range(1, 32) if number not in (9, 19))
 _begun: list[tuple[int, dict[str, int]]] = []
 
 
+def is_likely(argv: list[str]) -> bool:
+    """Whether a kernel with these arguments wants a launcher; wrong is slow, not false."""
+    words = " ".join(argv).replace("=", " ").split()
+    chosen = os.environ.get("SANDBOX_KERNEL_BACKEND", "")
+    if "--backend" in words[:-1]:
+        chosen = words[words.index("--backend") + 1]
+    return chosen in ("", "auto", "bubblewrap")
+
+
 def begin() -> None:
     """Start one launcher ahead of time. Where that fails, `take` will say why."""
     if sys.platform == "linux" and not _begun:

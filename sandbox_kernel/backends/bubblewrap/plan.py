@@ -19,6 +19,7 @@ from sandbox_kernel.backends.base import SandboxSpec
 from sandbox_kernel.backends.bubblewrap import seccomp
 from sandbox_kernel.backends.bubblewrap.environment import PRIVATE_NAMES, Environment
 from sandbox_kernel.errors import SettingsError
+from sandbox_kernel.limits import fit_cpus
 
 STAGE = "/tmp"  # noqa: S108 - a mount point in a private namespace; nothing of the host's /tmp is used
 GUEST_UID = 1000
@@ -94,19 +95,13 @@ class Machine(NamedTuple):
     has_cgroup: bool
 
 
-def choose_cpus(machine: Machine, wanted: float, default: float) -> float:
-    """How many CPUs the guest gets; the default is a maximum, what was asked for is a promise.
+def choose_cpus(machine: Machine, wanted: float) -> float:
+    """How many CPUs the guest gets.
 
     Raises:
         SettingsError: more than there are, or part of one where that cannot be enforced.
     """
-    count = len(machine.cpus)
-    if wanted > count:
-        if wanted == default:
-            return float(count)
-        raise SettingsError(
-            f"cpus is {wanted:g}, but this machine gives us {count}. Ask for {count} or less."
-        )
+    wanted = fit_cpus(wanted, len(machine.cpus))
     if not machine.has_cgroup and wanted != int(wanted):
         raise SettingsError(
             f"cpus is {wanted:g}, and parts of a CPU can only be given out where control groups "

@@ -11,11 +11,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sandbox_kernel.backends.base import Death, Sandbox, Usage
 from sandbox_kernel.backends.bubblewrap import cgroups, diagnosis
-from sandbox_kernel.errors import SandboxDied
+from sandbox_kernel.backends.waiting import Readiness, until_ready, wake
+from sandbox_kernel.errors import SandboxDied, SettingsError
+from sandbox_kernel.limits import fit_cpus
 
 if TYPE_CHECKING:
     import asyncio
@@ -52,7 +54,7 @@ class BubblewrapSandbox(Sandbox):
         self._exit: asyncio.Task[Death] | None = None
         self._send_lock: asyncio.Lock | None = None
         self._waiting: set[asyncio.Future[None]] = set()
-        self._stream: _Watch | None = None
+        self._stream: Readiness | None = None
         for name in ("stdin", "stdout", "stderr", "status"):
             os.set_blocking(descriptors[name], False)
 
@@ -68,7 +70,7 @@ class BubblewrapSandbox(Sandbox):
         import asyncio
 
         self._watch()
-        watch = self._stream = _Watch(self._fds["stdout"])
+        watch = self._stream = Readiness(self._fds["stdout"])
         try:
             while True:
                 try:
@@ -100,7 +102,7 @@ class BubblewrapSandbox(Sandbox):
                 try:
                     view = view[os.write(self._fds["stdin"], view) :]
                 except BlockingIOError:
-                    await self._until_ready(self._fds["stdin"], is_writer=True)
+                    await until_ready(self._fds["stdin"], is_writer=True, waiting=self._waiting)
                 except (KeyError, OSError):
                     raise SandboxDied((await self.death()).detail) from None
 
@@ -118,6 +120,22 @@ class BubblewrapSandbox(Sandbox):
             peak_memory_bytes=found.get("peak"),
             memory_kills=found.get("kills"),
         )
+
+    async def update(self, *, memory_bytes: int | None = None, cpus: float | None = None) -> None:
+        if not self.groups:
+            raise SettingsError(
+                "The limits of a running sandbox can only be changed where control groups may be "
+                "made, which this user may not here. Give them when the session is made."
+            )
+        if cpus is not None:
+            cpus = fit_cpus(cpus, len(os.sched_getaffinity(0)))
+        try:
+            cgroups.change(self.groups, memory_bytes, cpus)
+        except OSError as error:
+            raise SettingsError(
+                f"The kernel refuses these limits for the running sandbox: {error.strerror}. It "
+                "may use more memory already than is asked for."
+            ) from None
 
     def kill(self) -> None:
         self._end("killed")
@@ -137,7 +155,7 @@ class BubblewrapSandbox(Sandbox):
     def _wake_all(self) -> bool:
         """Let everybody who waits for a descriptor look again; False if nobody does."""
         for future in list(self._waiting):
-            _wake(future)
+            wake(future)
         is_reader_waiting = self._stream is not None and self._stream.release()
         return bool(self._waiting) or is_reader_waiting
 
@@ -196,7 +214,7 @@ class BubblewrapSandbox(Sandbox):
             try:
                 chunk = os.read(fd, 65536)
             except BlockingIOError:
-                await self._until_ready(fd, is_writer=False)
+                await until_ready(fd, is_writer=False, waiting=self._waiting)
                 continue
             if not chunk:
                 return
@@ -207,67 +225,3 @@ class BubblewrapSandbox(Sandbox):
         fds: dict[str, int] = getattr(self, "_fds", {})
         while fds:
             os.close(fds.popitem()[1])
-
-    async def _until_ready(self, fd: int, *, is_writer: bool) -> None:
-        from asyncio import get_running_loop
-
-        loop = get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        add: Any = loop.add_writer if is_writer else loop.add_reader
-        remove: Any = loop.remove_writer if is_writer else loop.remove_reader
-        self._waiting.add(future)
-        add(fd, _wake, future)
-        try:
-            await future
-        finally:
-            remove(fd)
-            self._waiting.discard(future)
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-class _Watch:
-    """Waits again and again until one descriptor can be read.
-
-    It stays registered between two waits: to register costs more than a small message.
-    """
-
-    def __init__(self, fd: int) -> None:
-        from asyncio import get_running_loop
-
-        self._fd = fd
-        self._loop = get_running_loop()
-        self._future: asyncio.Future[None] | None = None
-        self._is_registered = False
-
-    async def wait(self) -> None:
-        """Return when there is something to read, or after `release`."""
-        self._future = self._loop.create_future()
-        if not self._is_registered:
-            self._is_registered = True
-            self._loop.add_reader(self._fd, self._on_readable)
-        try:
-            await self._future
-        finally:
-            self._future = None
-
-    def release(self) -> bool:
-        """End a wait that is going on; False if there is none."""
-        if self._future is None:
-            return False
-        _wake(self._future)
-        return True
-
-    def stop(self) -> None:
-        if self._is_registered:
-            self._is_registered = False
-            self._loop.remove_reader(self._fd)
-
-    def _on_readable(self) -> None:
-        if self._future is None:
-            self.stop()  # nobody waits: the loop would spin
-        else:
-            _wake(self._future)

@@ -1,14 +1,11 @@
 """The filter on system calls, as the bytes of a BPF program. Pure, no I/O.
 
-Rule 1: what is not listed in `syscalls` is refused: EPERM for calls that we know and do
+Rule 1: what is not listed in `backends.syscalls` is refused: EPERM for calls that we know and do
 not want, ENOSYS for those newer than the list, as an older kernel would answer.
 Rule 2: 64-bit calls of the machine's own kind only. Another architecture's numbers (32-bit
 and x32 programs) would slip past the list, so they end the process.
 Rule 3: an argument is compared in the width that the kernel reads, the low 32 bits of all
 that are checked here; what the ignored half holds cannot change the call.
-
-Left out of Docker's default: System V and POSIX queues and shared memory (no limit counts
-them), name_to_handle_at, process_vm_*, ptrace, kcmp, pidfd_getfd, modify_ldt, chroot.
 
 Source: seccomp(2), linux/filter.h, linux/seccomp.h.
 """
@@ -19,7 +16,7 @@ import errno
 import struct
 from functools import lru_cache
 
-from sandbox_kernel.backends.bubblewrap import syscalls
+from sandbox_kernel.backends import syscalls
 from sandbox_kernel.errors import BackendUnavailable
 
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -27,18 +24,6 @@ X32_BIT = 0x40000000
 
 KILL_PROCESS, ALLOW = 0x80000000, 0x7FFF0000
 REFUSE, UNKNOWN = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
-
-# New namespaces in clone(2). CLONE_NEWTIME has no bit here: it exists in clone3 only.
-NAMESPACE_FLAGS = 0x7E020000
-AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10
-# A stream, datagrams, and for AF_UNIX packets in sequence, without the flag bits.
-SOCKET_TYPE_MASK = 0xF
-SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET = 1, 2, 5
-# 0 is the type's own. SCTP, DCCP, MPTCP and raw protocols are kernel code nobody needs here.
-SOCKET_PROTOCOLS = (0, 1, 6, 17)
-TIOCSTI, TIOCLINUX = 0x5412, 0x541C
-# Plain Linux, and the question which it is. Others turn protections of memory off.
-PERSONALITIES = (0, 0xFFFFFFFF)
 
 _LOAD, _RETURN = 0x20, 0x06
 _JUMP_EQUAL, _JUMP_GREATER, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _AND = 0x15, 0x25, 0x35, 0x45, 0x54
@@ -132,22 +117,27 @@ def _none_of(index: int, values: tuple[int, ...]) -> list[Instruction]:
 
 def _socket() -> list[Instruction]:
     inet = [
-        *_one_of(0, (AF_INET, AF_INET6)),
-        *_one_of(1, (SOCK_STREAM, SOCK_DGRAM), SOCKET_TYPE_MASK),
-        *_one_of(2, SOCKET_PROTOCOLS),
+        *_one_of(0, (syscalls.AF_INET, syscalls.AF_INET6)),
+        *_one_of(1, syscalls.INET_TYPES, syscalls.SOCKET_TYPE_MASK),
+        *_one_of(2, syscalls.SOCKET_PROTOCOLS),
         _end(ALLOW),
     ]
     unix = [
-        *_one_of(1, (SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET), SOCKET_TYPE_MASK),
+        *_one_of(1, syscalls.UNIX_TYPES, syscalls.SOCKET_TYPE_MASK),
         _end(ALLOW),
     ]
-    return [_argument(0), (_JUMP_EQUAL, 0, len(unix), AF_UNIX), *unix, *inet]
+    return [_argument(0), (_JUMP_EQUAL, 0, len(unix), syscalls.AF_UNIX), *unix, *inet]
 
 
 _CHECKS: dict[str, list[Instruction]] = {
-    "ioctl": [*_none_of(1, (TIOCSTI, TIOCLINUX)), _end(ALLOW)],
+    "ioctl": [*_none_of(1, (syscalls.TIOCSTI, syscalls.TIOCLINUX)), _end(ALLOW)],
     "socket": _socket(),
-    "socketpair": [*_one_of(0, (AF_UNIX,)), _end(ALLOW)],
-    "clone": [_argument(0), (_JUMP_ANY_BIT, 0, 1, NAMESPACE_FLAGS), _end(REFUSE), _end(ALLOW)],
-    "personality": [*_one_of(0, PERSONALITIES), _end(ALLOW)],
+    "socketpair": [*_one_of(0, (syscalls.AF_UNIX,)), _end(ALLOW)],
+    "clone": [
+        _argument(0),
+        (_JUMP_ANY_BIT, 0, 1, syscalls.NAMESPACE_FLAGS),
+        _end(REFUSE),
+        _end(ALLOW),
+    ],
+    "personality": [*_one_of(0, syscalls.PERSONALITIES), _end(ALLOW)],
 }

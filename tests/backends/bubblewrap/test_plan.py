@@ -187,12 +187,12 @@ def test_outer_uids_stay_in_the_range_that_nobody_uses():
 
 def test_default_cpus_shrink_to_the_machine_and_wishes_do_not(machine):
     small = machine._replace(cpus=frozenset({3}))
-    assert plan.choose_cpus(small, 2.0, 2.0) == 1.0
-    assert plan.choose_cpus(machine, 0.5, 2.0) == 0.5
+    assert plan.choose_cpus(small, 2.0) == 1.0
+    assert plan.choose_cpus(machine, 0.5) == 0.5
     with pytest.raises(SettingsError, match="cpus is 3"):
-        plan.choose_cpus(machine, 3.0, 2.0)
+        plan.choose_cpus(machine, 3.0)
     with pytest.raises(SettingsError, match="Ask for 1"):
-        plan.choose_cpus(machine._replace(has_cgroup=False), 0.5, 2.0)
+        plan.choose_cpus(machine._replace(has_cgroup=False), 0.5)
 
 
 def test_plan_survives_the_way_to_the_launcher(environment, machine):

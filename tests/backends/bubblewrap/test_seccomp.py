@@ -7,7 +7,8 @@ import struct
 
 import pytest
 
-from sandbox_kernel.backends.bubblewrap import seccomp, syscalls
+from sandbox_kernel.backends import syscalls
+from sandbox_kernel.backends.bubblewrap import seccomp
 from sandbox_kernel.errors import BackendUnavailable
 
 EPERM = 0x00050000 | errno.EPERM

@@ -1,9 +1,12 @@
 """The system calls that a guest may make, with their numbers. Data only.
 
 `name x86-64 aarch64`, `-` where the architecture has no such call. What is not listed
-is refused by `seccomp`. The list is Docker's default profile for a container without
-capabilities, less what reaches other processes, other namespaces, the kernel's large
-young interfaces, or memory that no limit counts (see `seccomp`).
+is refused. A backend renders the list as its technology wants it: `bubblewrap.seccomp` as
+a BPF program, `docker.seccomp` as a profile for the engine. The list is Docker's default
+profile for a container without capabilities, less what reaches other processes, other
+namespaces, the kernel's large young interfaces, or memory that no limit counts: System V
+and POSIX queues and shared memory, name_to_handle_at, process_vm_*, ptrace, kcmp,
+pidfd_getfd, modify_ldt, chroot.
 
 Source: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h of
 Linux 6.18; github.com/moby/profiles, seccomp/default.json.
@@ -66,7 +69,7 @@ futex_waitv 449 449, cachestat 451 451, fchmodat2 452 452, map_shadow_stack 453 
 futex_wake 454 454, futex_wait 455 455, futex_requeue 456 456, mseal 462 462
 """
 
-# Allowed when their arguments pass a check in `seccomp`.
+# Allowed when their arguments pass a check, which is made of the constants below.
 CHECKED = """
 ioctl 16 29, socket 41 198, socketpair 53 199, clone 56 220, personality 135 92
 """
@@ -76,6 +79,21 @@ MISSING = "clone3 435 435"
 
 # The newest number that was looked at; beyond it a call answers ENOSYS like on an older kernel.
 NEWEST = 469
+
+# --- what the checks compare with: the low 32 bits of an argument, which the kernel reads ---
+
+# New namespaces in clone(2). CLONE_NEWTIME has no bit here: it exists in clone3 only.
+NAMESPACE_FLAGS = 0x7E020000
+AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10
+# A stream, datagrams, and for AF_UNIX packets in sequence, without the flag bits.
+SOCKET_TYPE_MASK = 0xF
+SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET = 1, 2, 5
+UNIX_TYPES, INET_TYPES = (SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET), (SOCK_STREAM, SOCK_DGRAM)
+# 0 is the type's own. SCTP, DCCP, MPTCP and raw protocols are kernel code nobody needs here.
+SOCKET_PROTOCOLS = (0, 1, 6, 17)
+TIOCSTI, TIOCLINUX = 0x5412, 0x541C
+# Plain Linux, and the question which it is. Others turn protections of memory off.
+PERSONALITIES = (0, 0xFFFFFFFF)
 
 
 def numbers(table: str, architecture: str) -> dict[str, int]:
