@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sandbox_kernel import __version__, backends, kernelspecs
+from sandbox_kernel import __version__, backends, kernelspecs, languages
 from sandbox_kernel.backends.base import Check
 from sandbox_kernel.errors import SandboxKernelError, SettingsError
 from sandbox_kernel.settings import Settings, settings_path
@@ -39,7 +39,7 @@ class Report(NamedTuple):
     version: str
     chosen_backend: str
     boundary: str
-    python: str
+    python: str  # whose environment cells see: an interpreter, or an image
     checks: list[Check]
     settings: dict[str, dict[str, str]]  # name -> value, source
     findings: list[Finding]
@@ -57,7 +57,6 @@ def examine(options: Mapping[str, str] | None = None) -> Report:
     settings, findings = _settings(options or {})
     checks = [_check(name) for name in backends.names()]
     chosen = _chosen(settings, checks)
-    python = (settings.python if settings else None) or sys.executable
     findings += [_backend_finding(check, chosen) for check in checks]
     findings += [_extra(name, use) for name, use in EXTRAS.items()]
     findings += _kernels()
@@ -66,7 +65,7 @@ def examine(options: Mapping[str, str] | None = None) -> Report:
         version=__version__,
         chosen_backend=chosen.backend if chosen else "none",
         boundary=chosen.boundary if chosen and chosen.is_usable else "",
-        python=python,
+        python=_environment(settings),
         checks=checks,
         settings=_in_force(settings),
         findings=findings,
@@ -118,7 +117,15 @@ def _backend_finding(check: Check, chosen: Check | None) -> Finding:
     role = "in force" if check is chosen else "available"
     if check.is_usable:
         return Finding("good", check.backend, f"{role}: {check.boundary}. {check.reason}".strip())
-    return Finding("problem", check.backend, check.reason, check.remedy)
+    # What nobody asked for may be missing; `auto` never chooses it.
+    level = "problem" if check is chosen or chosen is None else "note"
+    return Finding(level, check.backend, f"not usable here: {check.reason}", check.remedy)
+
+
+def _environment(settings: Settings | None) -> str:
+    if settings is None or backends.shows_host(settings.backend):
+        return (settings.python if settings else None) or sys.executable
+    return f"the image {settings.image or languages.get(settings.language).image}"
 
 
 # --- what is around -------------------------------------------------------------------

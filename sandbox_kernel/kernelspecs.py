@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sandbox_kernel import languages
+from sandbox_kernel import backends, languages
 from sandbox_kernel.errors import SettingsError
-from sandbox_kernel.settings import Settings
+from sandbox_kernel.settings import REPEATABLE, Settings
 
 KERNEL_MODULE = "sandbox_kernel.kernel"
 # Jupyter Server lists and starts kernels by these names; it folds them to lower case.
@@ -132,11 +132,14 @@ def install(
     Raises:
         SettingsError: a setting or the name cannot be used.
     """
-    language = languages.get(Settings.load(options).language)
-    name = _legal(name or f"sandbox-{language.name}")
+    settings = Settings.load(options)
+    language = languages.get(settings.language)
+    usual = _usual_name(settings)
+    name = _legal(name or usual)
     directory = directory_for(prefix) / name
     _require_replaceable(directory, allow_foreign)
-    content = _content(options, language, display_name or _display_name(name, language))
+    shown = display_name or _display_name(name, language, is_usual=name == usual)
+    content = _content(options, language, shown)
     _write(directory, content, logos(language.name))
     return Kernelspec(name, directory, content)
 
@@ -150,9 +153,16 @@ def _legal(name: str) -> str:
     return name
 
 
-def _display_name(name: str, language: languages.Language) -> str:
-    is_default = name == f"sandbox-{language.name}"
-    return f"{language.display_name} ({'sandbox' if is_default else name})"
+def _usual_name(settings: Settings) -> str:
+    """`sandbox-python`, or `sandbox-python-docker`: both may be there side by side."""
+    backend = "" if backends.shows_host(settings.backend) else f"-{settings.backend}"
+    return f"sandbox-{settings.language}{backend}"
+
+
+def _display_name(name: str, language: languages.Language, *, is_usual: bool) -> str:
+    """`Python (sandbox)`, `Python (sandbox, docker)`, or with a name of the owner's choice."""
+    backend = name.removeprefix(f"sandbox-{language.name}").replace("-", ", ")
+    return f"{language.display_name} ({f'sandbox{backend}' if is_usual else name})"
 
 
 def _require_replaceable(directory: Path, allow_foreign: bool) -> None:
@@ -172,12 +182,12 @@ def _content(
     arguments = [
         f"--{name.replace('_', '-')}={text}"
         for name, joined in options.items()
-        for text in (joined.splitlines() if name == "env" else [joined])
+        for text in (joined.splitlines() if name in REPEATABLE else [joined])
     ]
     return {
         "argv": [sys.executable, "-P", "-m", KERNEL_MODULE, "-f", "{connection_file}", *arguments],
         "display_name": display_name,
-        "language": language.name,
+        "language": language.jupyter_name,
         "interrupt_mode": "message",
         "metadata": {"supported_encryption": ["curve"]},
     }

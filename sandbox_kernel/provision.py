@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sandbox_kernel import languages, seeds
+from sandbox_kernel import backends, languages, seeds
 from sandbox_kernel.backends.base import Backend, Sandbox, SandboxSpec
 from sandbox_kernel.guest.framing import Kind, pack
 
@@ -38,8 +38,11 @@ def spec_from(settings: Settings) -> SandboxSpec:
         network=settings.network,
         python=settings.python,
         image=settings.image,
+        runtime=settings.runtime,
+        mounts=settings.mounts,
         environment=settings.environment,
-        home_files=seeds.find(settings.python),
+        # Made in the environment of this host's Python, which an image does not have.
+        home_files=seeds.find(settings.python) if backends.shows_host(settings.backend) else {},
     )
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sandbox_kernel.backends.base import Backend, SandboxSpec
 
-_CODE = """
+CODE = """
 import os, shutil
 def warm_fonts():
     import matplotlib.font_manager
@@ -85,7 +85,7 @@ async def build(backend: Backend, spec: SandboxSpec) -> list[str]:
     session = Session(backend, spec)
     made: dict[str, bytes] = {}
     try:
-        await session.execute(_CODE, on_event=lambda _event: None, timeout_s=_BUILD_TIMEOUT_S)
+        await session.execute(CODE, on_event=lambda _event: None, timeout_s=_BUILD_TIMEOUT_S)
         for entry in (await session.files.list())[:_MAX_FILES]:
             name = entry.name.removeprefix("cache/")
             if _WANTED.fullmatch(name) and sum(map(len, made.values())) < _MAX_BYTES:

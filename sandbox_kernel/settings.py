@@ -16,17 +16,22 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandbox_kernel.errors import SettingsError
 from sandbox_kernel.limits import Limits
+
+if TYPE_CHECKING:
+    from sandbox_kernel.backends.base import Mount
 
 PREFIX = "SANDBOX_KERNEL_"
 FILE_VARIABLE = PREFIX + "SETTINGS"
 
 # Registered languages and backends; a new one is one more name here and its own file.
-LANGUAGES = ("python",)
-BACKENDS = ("auto", "bubblewrap")
+LANGUAGES = ("python", "bash", "javascript", "lua", "perl", "php", "r", "ruby")
+BACKENDS = ("auto", "bubblewrap", "docker")
+# Those that may be given several times: one text, a line each.
+REPEATABLE = ("env", "mount")
 
 
 class Setting(NamedTuple):
@@ -50,6 +55,8 @@ class Settings(NamedTuple):
     backend: str
     python: str | None
     image: str | None
+    runtime: str | None
+    mounts: tuple[Mount, ...]
     network: str
     outputs: str
     language: str
@@ -69,8 +76,8 @@ class Settings(NamedTuple):
         """Read every source once.
 
         Args:
-            options: kernelspec arguments by name, without `--`. Several `--env` are one
-                text, joined by newlines.
+            options: kernelspec arguments by name, without `--`. Several `--env` or
+                `--mount` are one text, joined by newlines.
             environ: in place of `os.environ`.
             defaults: an adapter's own defaults, weaker than everything else.
 
@@ -148,6 +155,21 @@ def _image(text: str) -> str | None:
     return text or None
 
 
+def _runtime(text: str) -> str | None:
+    # Engines also take the path of a program here: no owner of a kernel needs that.
+    if text and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", text):
+        raise ValueError("it is not the name of a runtime")
+    return text or None
+
+
+def _mounts(text: str) -> tuple[Mount, ...]:
+    if not text:
+        return ()
+    from sandbox_kernel.backends.docker import mounts  # what hardly any kernel has
+
+    return mounts.parse_all(text.splitlines())
+
+
 # Compiled at use: hardly anyone sets a variable, and everyone imports this.
 _VARIABLE = r"([A-Za-z_][A-Za-z0-9_]*)=([^\0]*)"
 # A comma only separates when a name follows, so that values may hold commas.
@@ -165,7 +187,7 @@ def _environment(text: str) -> dict[str, str]:
 
 
 def _row(name: str, parse: Callable[[str], Any], default: str, example: str, help: str) -> Setting:
-    field = "environment" if name == "env" else name
+    field = {"env": "environment", "mount": "mounts"}.get(name, name)
     return Setting(name, field, parse, default, help, example)
 
 
@@ -179,6 +201,8 @@ TABLE: tuple[Setting, ...] = (
     _row("backend", _one_of(*BACKENDS), "auto", "auto", "what isolates the sandbox"),
     _row("python", _interpreter, "", "/usr/bin/python3", "whose environment the sandbox gets"),
     _row("image", _image, "", "python:3.12", "for backends that run images"),
+    _row("runtime", _runtime, "", "runsc", "which of the engine's runtimes runs containers"),
+    _row("mount", _mounts, "", "/data:/data:ro", "HOST:GUEST[:ro|rw], or tmpfs:GUEST[:SIZE]"),
     _row("network", _network, "none", "none", "what the sandbox may reach"),
     _row("outputs", _one_of("safe", "trusted"), "safe", "safe", "what a browser may be shown"),
     _row("env", _environment, "", "TZ=UTC", "variables inside the sandbox, NAME=VALUE"),
@@ -268,7 +292,7 @@ def _text_of(name: str, value: Any, source: str) -> str:
     """A TOML value in the spelling of the command line."""
     if name == "env" and isinstance(value, dict):
         return "\n".join(f"{key}={item}" for key, item in value.items())
-    if name == "env" and isinstance(value, list):
+    if name in REPEATABLE and isinstance(value, list):
         return "\n".join(str(item) for item in value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise _refusal(_ROWS[name], str(value), source, "it is not a text or a number")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sandbox_kernel import backends, languages, settings
+from sandbox_kernel.backends.base import Mount
 from sandbox_kernel.errors import SettingsError
 from sandbox_kernel.limits import GIB, MIB, Limits
 from sandbox_kernel.settings import TABLE, Settings
@@ -136,6 +137,28 @@ def test_variables_in_the_file_are_a_table_or_a_list(environ, write_file, text):
     assert Settings.load(environ=environ).environment == {"A": "1", "B": "2"}
 
 
+def test_mounts_are_directories_of_the_host_or_tmpfs_a_line_each(environ):
+    text = "/srv/data:/data\n~/out:/workspace/out:rw\ntmpfs:/cache:64m\n"
+    assert Settings.load({"mount": text}, environ=environ).mounts == (
+        Mount("/data", "/srv/data"),
+        Mount("/workspace/out", os.path.expanduser("~/out"), is_writable=True),
+        Mount("/cache", size_bytes=64 * MIB),
+    )
+    assert Settings.load(environ=environ).mounts == ()
+
+
+def test_mounts_in_the_file_are_a_list(environ, write_file):
+    write_file('mount = ["/srv/a:/a", "/srv/b:/b"]\n')
+    mounts = Settings.load(environ=environ).mounts
+    assert [mount.guest_path for mount in mounts] == ["/a", "/b"]
+
+
+def test_a_runtime_is_a_name(environ):
+    for name in ("runsc", "kata", "io.containerd.kata.v2"):
+        assert Settings.load({"runtime": name}, environ=environ).runtime == name
+    assert Settings.load(environ=environ).runtime is None
+
+
 def test_python_is_a_path_to_an_executable(environ):
     assert Settings.load({"python": "/bin/sh"}, environ=environ).python == "/bin/sh"
 
@@ -169,6 +192,14 @@ def test_python_is_a_path_to_an_executable(environ):
         ("python", "/etc/passwd", "not executable"),
         ("image", "--privileged", "not the name of an image"),
         ("image", "a b", "not the name of an image"),
+        ("runtime", "/usr/bin/shim", "not the name of a runtime"),
+        ("runtime", "--x", "not the name of a runtime"),
+        ("mount", "/data", "not a mount"),
+        ("mount", "/data:/data:rx", "neither ro nor rw"),
+        ("mount", "data:/data", "not an absolute path"),
+        ("mount", "/srv/a:/data\n/srv/b:/data", "in one place"),
+        ("mount", "/srv/a:/etc/x", "lies in /etc"),
+        ("mount", "tmpfs:/x:big", "not a size"),
         ("env", "A", "not NAME=VALUE"),
         ("env", "1A=2", "not NAME=VALUE"),
         ("env", "A=\0", "not NAME=VALUE"),

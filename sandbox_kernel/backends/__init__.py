@@ -10,12 +10,20 @@ if TYPE_CHECKING:
     from sandbox_kernel.backends.base import Backend
 
 # name: (module, class). Strongest first among those that need no daemon.
-_BACKENDS = {"bubblewrap": ("sandbox_kernel.backends.bubblewrap", "BubblewrapBackend")}
+_BACKENDS = {
+    "bubblewrap": ("sandbox_kernel.backends.bubblewrap", "BubblewrapBackend"),
+    "docker": ("sandbox_kernel.backends.docker", "DockerBackend"),
+}
 
 
 def names() -> list[str]:
     """The names that `get` takes, besides `auto`."""
     return list(_BACKENDS)
+
+
+def shows_host(name: str) -> bool:
+    """Whether guests see this host's own Python environment, and not an image."""
+    return name in ("auto", "bubblewrap")
 
 
 def get(name: str = "auto") -> Backend:

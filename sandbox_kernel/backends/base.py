@@ -15,7 +15,24 @@ from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
+from sandbox_kernel.errors import SettingsError
 from sandbox_kernel.limits import Limits
+
+
+class Mount(NamedTuple):
+    """A place in the guest that the owner of a kernel gave it (backends with images only).
+
+    Args:
+        guest_path: absolute.
+        host_path: a directory of the host; None: an empty tmpfs.
+        is_writable: whether the guest may change what is there; a tmpfs always is.
+        size_bytes: of a tmpfs.
+    """
+
+    guest_path: str
+    host_path: str | None = None
+    is_writable: bool = False
+    size_bytes: int = 0
 
 
 class SandboxSpec(NamedTuple):
@@ -27,7 +44,9 @@ class SandboxSpec(NamedTuple):
         network: "none"; other values belong to backends that announce them.
         python: absolute path of the interpreter whose environment the guest gets
             (bubblewrap; None: the one this process runs on).
-        image: name of an image (backends with images only).
+        image: name of an image (backends with images only; None: the language's own).
+        runtime: name of the runtime that runs containers; None: the engine's default.
+        mounts: directories that the guest gets besides its own.
         environment: variables named by the kernelspec or the caller; nothing of the
             host's own environment is added.
         home_files: paths in the guest's home -> host files of ours to copy there
@@ -39,6 +58,8 @@ class SandboxSpec(NamedTuple):
     network: str = "none"
     python: str | None = None
     image: str | None = None
+    runtime: str | None = None
+    mounts: tuple[Mount, ...] = ()
     environment: Mapping[str, str] = MappingProxyType({})
     home_files: Mapping[str, str] = MappingProxyType({})
 
@@ -104,6 +125,17 @@ class Sandbox(ABC):
     @abstractmethod
     async def measure(self) -> Usage:
         """What it uses now. Never raises; a dead sandbox gives what was last known."""
+
+    async def update(self, *, memory_bytes: int | None = None, cpus: float | None = None) -> None:
+        """Change limits of the running sandbox; None leaves one as it is.
+
+        Raises:
+            SettingsError: this backend cannot, or the value is beyond the machine.
+        """
+        raise SettingsError(
+            "The limits of a running sandbox cannot be changed with this backend. "
+            "Give them when the session is made."
+        )
 
     @abstractmethod
     def kill(self) -> None:

@@ -1,55 +1,49 @@
-"""`sandbox-kernel bench`: this kernel against ipykernel, on one machine, in one run.
+"""`sandbox-kernel bench`: this kernel against others, on one machine, in one run.
 
-    promises   the goals, as data
-    client     a kernel process and the least client that measures it
-    metrics    one function a metric
-    report     medians, judgement, table
+    promises    the goals, as data
+    client      a kernel process and the least client that measures it
+    metrics     one function a metric of kernels
+    containers  the docker backend: against `docker run`, and against bubblewrap
+    suite       which metrics with which contenders
+    report      medians, judgement, table
 
-Rule 1: the two kernels take turns (A B A B), so that a busy machine is busy for both.
+Rule 1: contenders take turns (A B A B), so that a busy machine is busy for all of them.
 Rule 2: everything is judged by medians of at least five rounds; one warm-up is not counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from sandbox_kernel.bench.client import Contender, contender, started
-from sandbox_kernel.bench.metrics import METRICS
 from sandbox_kernel.bench.report import Measured
+from sandbox_kernel.bench.suite import Job, Progress, Suite, against_ipykernel
 
-OURS, REFERENCE = "sandbox-python", "python3"
 FEWEST_ROUNDS = 5
 
-Progress = Callable[[str], None]
 
+def measure(suite: Suite, names: Iterable[str], rounds: int, tell: Progress) -> list[Measured]:
+    """Every metric of `names`, `rounds` times for each contender in turn.
 
-def contenders() -> tuple[Contender, Contender]:
-    """Ours and ipykernel, as installed here.
-
-    Raises:
-        SandboxKernelError: one of them isn't; the message has the command that does it.
+    Those that cannot be measured here have no samples, and a reason instead.
     """
-    return contender("sandbox", OURS), contender("ipykernel", REFERENCE)
-
-
-def measure(
-    sides: Iterable[Contender], names: Iterable[str], rounds: int, tell: Progress
-) -> list[Measured]:
-    """Every metric of `names`, `rounds` times for each side in turn."""
-    sides = list(sides)
     _compile_package()
-    for side in sides:
-        tell(f"warm-up: {side.label}")
-        _warm_up(side)
+    impossible = suite.warm_up(tell)
     measured = []
     for name in names:
-        samples: dict[str, list[dict[str, float]]] = {side.label: [] for side in sides}
-        for number in range(1, rounds + 1):
-            for side in sides:
-                tell(f"{name}: round {number} of {rounds}, {side.label}")
-                samples[side.label].append(METRICS[name](side))
-        measured.append(Measured(name, samples))
+        if name in impossible:
+            measured.append(Measured(name, {}, impossible[name]))
+        else:
+            measured.append(_measure(name, suite.jobs[name], rounds, tell))
     return measured
+
+
+def _measure(name: str, job: Job, rounds: int, tell: Progress) -> Measured:
+    samples: dict[str, list[dict[str, float]]] = {label: [] for label in job}
+    for number in range(1, rounds + 1):
+        for label, take in job.items():
+            tell(f"{name}: round {number} of {rounds}, {label}")
+            samples[label].append(take())
+    return Measured(name, samples)
 
 
 def _compile_package() -> None:
@@ -60,11 +54,4 @@ def _compile_package() -> None:
     compileall.compile_dir(Path(__file__).parent.parent, quiet=2)
 
 
-def _warm_up(side: Contender) -> None:
-    """Files into the page cache, byte code written, matplotlib's font cache built."""
-    with started(side) as kernel:
-        kernel.ready()
-        kernel.run("import matplotlib.pyplot as plt\nplt.plot([1, 3, 2])\nplt.show()")
-
-
-__all__ = ["FEWEST_ROUNDS", "METRICS", "Contender", "Measured", "contenders", "measure"]
+__all__ = ["FEWEST_ROUNDS", "Measured", "Suite", "against_ipykernel", "measure"]

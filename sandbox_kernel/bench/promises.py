@@ -1,7 +1,8 @@
 """What we promise about speed. Data: each number once; `bench` judges by it, tests read it.
 
-A `ratio` goal compares medians of one run on one machine: ours / ipykernel's. A `value`
-goal is absolute. All are upper bounds but `lost`, which is exact.
+A `ratio` goal compares medians of one run on one machine: ours / the reference's. A `value`
+goal is absolute. All are upper bounds but `lost`, which is exact. A goal of None is no
+promise: the figure is shown for who reads the table.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ class Promise(NamedTuple):
     title: str
     unit: str  # "s", "ms", "MiB" or "" for a count
     kind: str  # "ratio" or "value"
-    goal: float
+    goal: float | None
+    reference: str = "ipykernel"  # label of the contender that ours is compared with
 
 
 PROMISES: tuple[Promise, ...] = (
@@ -32,5 +34,44 @@ PROMISES: tuple[Promise, ...] = (
     Promise("memory", "mebibytes", "host process, resident", "MiB", "value", 40),
     Promise(
         "stalled", "lost", "20,000 messages to a client that stalls for 4 s, lost", "", "value", 0
+    ),
+)
+
+DOCKER, BUBBLEWRAP, DOCKER_RUN = "docker", "bubblewrap", "docker run"
+
+
+def _beside_bubblewrap(
+    metric: str, title: str, unit: str, kind: str, goal: float | None, figure: str = "seconds"
+) -> Promise:
+    return Promise(metric, figure, title, unit, kind, goal, BUBBLEWRAP)
+
+
+# Of the docker backend: containers against the engine's own command, then kernels by kernels.
+DOCKER_PROMISES: tuple[Promise, ...] = (
+    Promise(
+        "session", "seconds", "session ready for its first cell", "s", "ratio", 1.3, DOCKER_RUN
+    ),
+    Promise("session", "close_seconds", "session closed", "ms", "value", 0.5, DOCKER_RUN),
+    Promise("session", "mebibytes", "container, after a cell", "MiB", "value", None, DOCKER_RUN),
+    _beside_bubblewrap("kernel_info", "start to kernel_info", "s", "ratio", None),
+    _beside_bubblewrap("first_result", "start to the first result", "s", "ratio", None),
+    _beside_bubblewrap("round_trip", "round trip of pass", "ms", "ratio", 1.2),
+    _beside_bubblewrap("lines", "10,000 printed lines", "ms", "ratio", None),
+    _beside_bubblewrap("lines", "10,000 printed lines, messages", "", "value", 20, "messages"),
+    _beside_bubblewrap("volume", "50 MiB of stdout", "s", "ratio", 2.0),
+    _beside_bubblewrap(
+        "volume", "50 MiB of stdout, missing bytes", "", "value", 0, "missing_bytes"
+    ),
+    _beside_bubblewrap("chart", "first chart of a fresh session", "s", "ratio", None),
+    _beside_bubblewrap("interrupt", "interrupt to idle", "ms", "ratio", None),
+    _beside_bubblewrap("shutdown", "shutdown to exit", "ms", "value", 0.5),
+    _beside_bubblewrap("memory", "host process, resident", "MiB", "value", None, "mebibytes"),
+    _beside_bubblewrap(
+        "stalled",
+        "20,000 messages to a client that stalls for 4 s, lost",
+        "",
+        "value",
+        0,
+        "lost",
     ),
 )

@@ -32,7 +32,9 @@ def _add_install(commands: Any) -> None:
     where.add_argument("--user", action="store_true", help="for this user")
     where.add_argument("--sys-prefix", action="store_true", help="in this environment")
     where.add_argument("--prefix", metavar="P", help="under P/share/jupyter/kernels")
-    parser.add_argument("--name", metavar="N", help="default: sandbox-LANGUAGE")
+    parser.add_argument(
+        "--name", metavar="N", help="default: sandbox-LANGUAGE, or sandbox-LANGUAGE-docker"
+    )
     parser.add_argument("--display-name", metavar="D", help="what Jupyter shows")
     parser.add_argument("--force", action="store_true", help="replace what isn't ours")
     add_settings(parser)

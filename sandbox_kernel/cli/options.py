@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Iterable
 
-from sandbox_kernel.settings import TABLE
+from sandbox_kernel.settings import REPEATABLE, TABLE
 
 # Written first, in this order; the others follow in the table's.
 _LEADING = ("language", "backend", "python", "memory", "cpus", "timeout", "outputs", "network")
@@ -22,7 +22,7 @@ def add_settings(parser: argparse.ArgumentParser, *, without: Iterable[str] = ()
             f"--{name.replace('_', '-')}",
             dest=f"setting_{name}",
             metavar=row.example,
-            action="append" if name == "env" else "store",
+            action="append" if name in REPEATABLE else "store",
             help=row.help + (f" (default: {row.default})" if row.default else ""),
         )
 

@@ -10,13 +10,14 @@ from sandbox_kernel.settings import Settings
 
 def warm_up(settings: Settings) -> None:
     """Build the seeds if they are due. Without them kernels work, and start slower."""
-    if not seeds.is_due(settings.python):
+    from sandbox_kernel import backends
+
+    if not backends.shows_host(settings.backend) or not seeds.is_due(settings.python):
         return
     import asyncio
 
     from rich.console import Console
 
-    from sandbox_kernel import backends
     from sandbox_kernel.backends.base import SandboxSpec
     from sandbox_kernel.errors import SandboxKernelError
 

@@ -145,6 +145,8 @@ class _SpillFile:
 
     def begin(self) -> None:
         self.is_begun = True
+        if not self._room:  # a budget without a file
+            return
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         stem = self._wanted_name
         for number in range(1, _NAMES):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sandbox_kernel.guest.conversation import Conversation
     from sandbox_kernel.guest.files import FILE_KINDS, answer_file_request
     from sandbox_kernel.guest.framing import REQUEST_KINDS, Decoder, Frame, FramingError, Kind
+    from sandbox_kernel.guest.home import furnish
     from sandbox_kernel.guest.lifecycle import Lifecycle
     from sandbox_kernel.guest.outbox import Outbox
     from sandbox_kernel.guest.processes import Runner
@@ -37,6 +38,7 @@ else:
     from conversation import Conversation
     from files import FILE_KINDS, answer_file_request
     from framing import REQUEST_KINDS, Decoder, FramingError, Kind
+    from home import furnish
     from lifecycle import Lifecycle
     from outbox import Outbox
     from relay import RunnerLied
@@ -74,6 +76,7 @@ class Supervisor:
         self._is_closed = False
         self._child_fd = self._watch_children()
         self._prepare_stream()
+        furnish(os.environ.get("HOME", "/nonexistent"))
         self._life.adopt(runner)
 
     def run(self) -> None:

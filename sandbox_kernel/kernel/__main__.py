@@ -12,7 +12,7 @@ import sys
 
 from sandbox_kernel.backends.bubblewrap import head_start
 
-if __name__ == "__main__":
+if __name__ == "__main__" and head_start.is_likely(sys.argv):
     head_start.begin()
 
 import signal
@@ -102,7 +102,7 @@ def _launch(prepared: _Prepared, settings: Settings) -> None:
 
 
 def _server(where: connection.Connection, prepared: _Prepared) -> Server:
-    from sandbox_kernel import languages
+    from sandbox_kernel import backends, languages
     from sandbox_kernel.kernel.requests import Inside
     from sandbox_kernel.kernel.server import Server
 
@@ -120,8 +120,9 @@ def _server(where: connection.Connection, prepared: _Prepared) -> Server:
         on_event=lambda event: hears[0].hear(event),
         sandbox=prepared.sandbox,
     )
-    # The guest's Python is the host's own unless another one was named.
-    version = "" if settings.python else sys.version.split()[0]
+    # The guest's Python is the host's own unless another one was named, or an image has its own.
+    is_ours = backends.shows_host(settings.backend) and not settings.python
+    version = sys.version.split()[0] if is_ours else ""
     admit = OutputPolicy(settings.outputs).admit_bundle
     language = languages.get(settings.language)
     server = Server(where, Inside(session, None, language, version, admit))

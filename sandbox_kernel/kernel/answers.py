@@ -43,13 +43,14 @@ def kernel_info(language: Language, version: str, banner: str) -> Json:
         "implementation": "sandbox-kernel",
         "implementation_version": __version__,
         "language_info": {
-            "name": language.name,
+            "name": language.jupyter_name,
             "version": version if is_plain else "",
             "mimetype": language.mimetype,
             "file_extension": language.file_extension,
             "codemirror_mode": language.codemirror_mode,
             "pygments_lexer": language.pygments_lexer,
-            "nbconvert_exporter": language.name,
+            # nbconvert refuses a name that it has no exporter for; "script" works for all.
+            "nbconvert_exporter": "python" if language.name == "python" else "script",
         },
         "banner": banner,
         "help_links": HELP_LINKS,

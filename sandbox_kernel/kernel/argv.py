@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from sandbox_kernel.settings import REPEATABLE
+
 # Flags and aliases of jupyter_client's and ipykernel's applications.
 _JUPYTER_FLAGS = frozenset(
     "debug quiet verbose init show-config show-config-json generate-config no-secure secure "
@@ -77,7 +79,7 @@ def _is_foreign(word: str, name: str) -> bool:
 
 
 def _keep(options: dict[str, str], name: str, value: str) -> None:
-    """The last one wins, but several `--env` are one text."""
-    if name == "env" and name in options:
+    """The last one wins, but several `--env` or `--mount` are one text."""
+    if name in REPEATABLE and name in options:
         value = f"{options[name]}\n{value}"
     options[name] = value

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from sandbox_kernel import events
+from sandbox_kernel import backends, events
 from sandbox_kernel.errors import ConnectionFileError, SandboxKernelError
 from sandbox_kernel.kernel import answers, watch
 from sandbox_kernel.kernel.connection import Connection
@@ -137,6 +137,8 @@ class Server:
             log(str(error))
             return
         session = self._session
+        if not backends.shows_host(session.backend.name):
+            return
         self._warming = Warming(session.spec.python, lambda: session.is_busy)
         self._warming.start()
 

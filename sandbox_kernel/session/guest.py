@@ -27,6 +27,7 @@ class Guest:
         self.sandbox = sandbox
         self.death: Death | None = None
         self.info: dict[str, Any] | None = None
+        self.memory_kills_told = 0  # those that a cell's end was explained with already
         self._listener = listener
         self._waiting: dict[int, asyncio.Future[events.Event]] = {}
         self._sending = asyncio.Lock()

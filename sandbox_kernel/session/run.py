@@ -164,7 +164,9 @@ class Run:
         if self._stopped_by == "restart":
             return causes.restarted(self.cell)
         usage = await self._guest.sandbox.measure()
-        if self._was_memory(usage.memory_kills):
+        fresh_kills = (usage.memory_kills or 0) - self._guest.memory_kills_told
+        self._guest.memory_kills_told += max(fresh_kills, 0)
+        if self._was_memory(fresh_kills > 0):
             peak = usage.peak_memory_bytes
             return causes.out_of_memory(self.cell, self._limits, peak, survived)
         if is_sandbox_gone:
@@ -173,10 +175,10 @@ class Run:
         told = causes.runner_exited(self.exit) if self.exit else "The runner went away."
         return causes.failure(self.cell, "RunnerExited", f"{told} {survived}")
 
-    def _was_memory(self, memory_kills: int | None) -> bool:
+    def _was_memory(self, has_killed: bool) -> bool:
         if self.exit is not None and self.exit.cause == "memory":
             return True
         if self._guest.death is not None and self._guest.death.cause == "memory":
             return True
         was_killed = self.exit is None or self.exit.signal == 9
-        return was_killed and bool(memory_kills)
+        return was_killed and has_killed

@@ -10,7 +10,13 @@ from typing import Any
 
 from sandbox_kernel import events
 from sandbox_kernel.backends.base import Backend, Sandbox, SandboxSpec
-from sandbox_kernel.errors import RequestRefused, SandboxDied, SandboxKernelError, SessionClosed
+from sandbox_kernel.errors import (
+    RequestRefused,
+    SandboxDied,
+    SandboxKernelError,
+    SessionClosed,
+    SettingsError,
+)
 from sandbox_kernel.guest.framing import Kind
 from sandbox_kernel.limits import Limits
 from sandbox_kernel.outputs import OutputPolicy
@@ -148,25 +154,31 @@ class Session:
         user_expressions: dict[str, str] | None = None,
         execution_count: int = 0,
         timeout_s: float | None = _UNSET,
+        memory_bytes: int | None = None,
+        cpus: float | None = None,
         on_cell: Callable[[int], None] | None = None,
         request_id: str = "",
     ) -> Outcome:
         """Run a cell. What it shows goes to `on_event` in order, already admitted.
 
         A limit, a timeout or a death is a `CellFailed` that names it and says whether the
-        variables survived. `on_cell` hears the number that the cell's events carry.
-        `request_id` is Jupyter's, by which an Output widget asks a front end for outputs.
+        variables survived. `memory_bytes` and `cpus` hold for this cell only, where the
+        backend can change a running sandbox. `on_cell` hears the number that the cell's
+        events carry. `request_id` is Jupyter's, by which an Output widget asks a front end
+        for outputs.
 
         Raises:
             BackendUnavailable, SandboxDied, SessionClosed: no cell could be run at all.
+            SettingsError: the limits for this cell cannot be.
         """
         async with self._turn:
             guest = await self._started()
+            limits = await self._limit(guest, memory_bytes, cpus)
             cell = self._next_cell()
             if on_cell is not None:
                 on_cell(cell)
-            limit_s = self.limits.timeout_s if timeout_s is _UNSET else timeout_s
-            run = Run(cell, guest, self.limits, limit_s, on_event, self._spawn)
+            limit_s = limits.timeout_s if timeout_s is _UNSET else timeout_s
+            run = Run(cell, guest, limits, limit_s, on_event, self._spawn)
             self._tell_news(run)
             meta = {
                 "silent": silent,
@@ -183,6 +195,32 @@ class Session:
                 for text in self._gate.finish(cell):
                     run.hear(text)
                 self._run = None
+                await self._put_limits_back(guest, limits)
+
+    async def _limit(self, guest: Guest, memory_bytes: int | None, cpus: float | None) -> Limits:
+        """Change the running sandbox for one cell; what is in force then."""
+        wanted = {"memory_bytes": memory_bytes, "cpus": cpus}
+        changes = {name: value for name, value in wanted.items() if value is not None}
+        if not changes:
+            return self.limits
+        limits = Limits(**{**self.limits._asdict(), **changes})
+        try:
+            await guest.sandbox.update(memory_bytes=memory_bytes, cpus=cpus)
+        except SettingsError:
+            await self._put_limits_back(guest, limits)
+            raise
+        return limits
+
+    async def _put_limits_back(self, guest: Guest, limits: Limits) -> None:
+        """The sandbox's own limits again. One that can't have them back is replaced."""
+        if limits == self.limits or guest.death is not None:
+            return
+        own = self.limits
+        try:
+            await guest.sandbox.update(memory_bytes=own.memory_bytes, cpus=own.cpus)
+        except SandboxKernelError as error:
+            self._news = f"The sandbox's own limits could not be put back: {error}"
+            guest.sandbox.kill()
 
     async def interrupt(self) -> None:
         """Ask what runs to stop, and see to it. Returns at once; does nothing when idle."""

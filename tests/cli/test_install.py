@@ -59,6 +59,17 @@ def test_settings_become_arguments_of_the_kernel(install, kernels):
     assert content["display_name"] == "Python (small)"
 
 
+def test_a_kernel_with_containers_stands_beside_the_usual_one(install, kernels):
+    install()
+    install("--backend", "docker", "--image", "ruby:3.2-alpine", "--mount", "/srv:/srv:ro")
+    content = read(kernels / "sandbox-python-docker")
+    assert content["display_name"] == "Python (sandbox, docker)"
+    assert content["argv"][6:] == [
+        *("--backend=docker", "--image=ruby:3.2-alpine", "--mount=/srv:/srv:ro")
+    ]
+    assert (kernels / "sandbox-python" / "kernel.json").exists()
+
+
 def test_a_relative_interpreter_is_written_as_an_absolute_path(install, kernels, tmp_path):
     (tmp_path / "python").symlink_to(sys.executable)
     install("--python", "python")

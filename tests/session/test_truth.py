@@ -157,7 +157,7 @@ async def test_a_dead_sandbox_fails_the_cell_and_is_replaced(open_session):
 
     def kill(event):
         if isinstance(event, events.TextWritten):
-            driver.session._guest.sandbox.kill()
+            driver.sandbox.kill()
 
     cell = await driver.run("print('on', flush=True)\nwhile True: pass", kill)
     assert cell.error.name == "SandboxDied"

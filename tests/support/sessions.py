@@ -1,8 +1,13 @@
-"""Sessions for tests: real sandboxes, closed whatever happens."""
+"""Sessions for tests: real sandboxes on every backend, closed whatever happens.
+
+A test that takes `open_session` runs on each of `BACKENDS`. Where a backend cannot have the
+problem that it is about, or meets it in another way, the test asks `backend` and says so.
+"""
 
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -11,6 +16,9 @@ from sandbox_kernel import backends, events
 from sandbox_kernel.backends.base import SandboxSpec
 from sandbox_kernel.limits import Limits
 from sandbox_kernel.session import Outcome, Session
+from tests.support import docker_engine
+
+BACKENDS = ("bubblewrap", "docker")
 
 
 class Cell:
@@ -50,6 +58,12 @@ class Driver:
             on_event=self._hear,
         )
 
+    @property
+    def sandbox(self) -> Any:
+        """The sandbox that the session has now: a `Sandbox` of the backend's own class."""
+        assert self.session._guest is not None
+        return self.session._guest.sandbox
+
     def _hear(self, event: events.Event) -> None:
         self.late.append(event)
         self._news.set()
@@ -73,14 +87,22 @@ class Driver:
         return cell
 
 
-@pytest.fixture(params=["bubblewrap"])
+@pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
-    check = backends.get(request.param).check()
-    if not check.is_usable:
+    """The backend under test; without what it needs the test is skipped, or fails."""
+    name = str(request.param)
+    if name == "docker":
+        docker_engine.require()
+    elif reason := _problem(name):
         # Root can always make namespaces: there a missing backend is a defect of ours.
-        give_up = pytest.fail if os.geteuid() == 0 else pytest.skip
-        give_up(f"{request.param}: {check.reason}")
-    return str(request.param)
+        (pytest.fail if os.geteuid() == 0 else pytest.skip)(f"{name}: {reason}")
+    return name
+
+
+@cache
+def _problem(name: str) -> str:
+    check = backends.get(name).check()
+    return "" if check.is_usable else check.reason
 
 
 Open = Callable[..., Awaitable[Driver]]
@@ -100,3 +122,5 @@ async def open_session(backend: str) -> AsyncIterator[Open]:
     yield open_it
     for driver in drivers:
         await driver.session.close()
+    if backend == "docker":
+        docker_engine.assert_nothing_left_of(os.getpid())

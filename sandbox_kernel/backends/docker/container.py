@@ -1,0 +1,192 @@
+"""From a spec to the body of `POST /containers/create`. Pure: looks at nothing, changes nothing.
+
+`body` answers the reader's question: what is a container allowed? `_host_config` is the
+whole list; docker-bench-security's section 5 is its checklist, and a test walks through it.
+
+Rule 1: nothing of the host is in a container by itself: no bind mount, no variable, no
+socket. What an owner mounts comes ready-made from `mounts`.
+Rule 2: what this engine or its machine cannot hold is refused here, with the number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sandbox_kernel.backends.base import SandboxSpec
+from sandbox_kernel.errors import SettingsError
+from sandbox_kernel.limits import Limits, fit_cpus, fit_memory
+
+HOME, WORKSPACE, SCRATCH = "/home/sandbox", "/workspace", "/run/sandbox-kernel"
+GUEST_CODE = "/opt/sandbox-kernel/guest"
+SUPERVISOR = ("python3", "-I", "-S", f"{GUEST_CODE}/supervisor.py")
+# Kernel resources that are counted by user (inotify, keys, pipes' pages, pending signals) are
+# then counted by session. Our images have names for these ids, and 16-bit ids exist under
+# every mapping of users. systemd documents the range as one for throw-away users.
+FIRST_UID, UIDS = 61184, 1024
+# Killed before the user's own programs when the machine, not the sandbox, has no memory left.
+_OOM_SCORE = 300
+_SCRATCH_BYTES = 8 * 1024**2
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# The engine's own list, and what else tells of the host or its other users.
+_MASKED = (
+    *("/proc/acpi", "/proc/asound", "/proc/bus", "/proc/cmdline", "/proc/config.gz"),
+    *("/proc/driver", "/proc/dma", "/proc/fs", "/proc/interrupts", "/proc/iomem"),
+    *("/proc/ioports", "/proc/irq", "/proc/kallsyms", "/proc/kcore", "/proc/key-users"),
+    *("/proc/keys", "/proc/kmsg", "/proc/kpagecount", "/proc/kpageflags"),
+    *("/proc/kpagecgroup", "/proc/latency_stats", "/proc/modules", "/proc/mtrr"),
+    *("/proc/pagetypeinfo", "/proc/sched_debug", "/proc/schedstat", "/proc/scsi"),
+    *("/proc/slabinfo", "/proc/softirqs", "/proc/swaps", "/proc/sysrq-trigger"),
+    *("/proc/sysvipc", "/proc/timer_list", "/proc/timer_stats", "/proc/vmallocinfo"),
+    *("/proc/zoneinfo", "/proc/bootconfig", "/sys/firmware", "/sys/kernel"),
+    *("/sys/devices/virtual/powercap", "/sys/devices/virtual/dmi", "/sys/module"),
+)
+_READ_ONLY = ("/proc/sys",)
+
+
+class Machine(NamedTuple):
+    """What must be known of the engine's machine; from `docker info`."""
+
+    cpus: int
+    memory_bytes: int
+    architecture: str  # as the kernel names it: "x86_64"
+    runtimes: tuple[str, ...]
+    has_cgroup_v2: bool = True
+
+    @classmethod
+    def from_info(cls, info: Mapping[str, Any]) -> Machine:
+        """Read the answer of `GET /info`; what an engine leaves out does not bind us."""
+        return cls(
+            cpus=int(info.get("NCPU") or 0) or 2**20,
+            memory_bytes=int(info.get("MemTotal") or 0) or 2**60,
+            architecture=str(info.get("Architecture") or ""),
+            runtimes=tuple(info.get("Runtimes") or ()),
+            has_cgroup_v2=str(info.get("CgroupVersion") or "2") != "1",
+        )
+
+    @property
+    def image_architecture(self) -> str:
+        """As images name it: "amd64"."""
+        return {"x86_64": "amd64", "aarch64": "arm64"}.get(self.architecture, self.architecture)
+
+
+def body(
+    spec: SandboxSpec,
+    machine: Machine,
+    *,
+    image: str,
+    command: list[str],
+    uid: int,
+    gid: int,
+    seccomp: str,
+    labels: Mapping[str, str],
+    mounts: list[dict[str, Any]],
+    tmpfs: Mapping[str, str],
+) -> dict[str, Any]:
+    """The whole request.
+
+    Args:
+        command: what runs as PID 1.
+        uid, gid: inside and, unless the engine maps users, outside.
+        seccomp: our profile, as JSON.
+        mounts, tmpfs: what the owner asked for, already judged by `mounts`.
+
+    Raises:
+        SettingsError: more than the engine's machine has.
+    """
+    return {
+        "Image": image,
+        "Entrypoint": command[:1],
+        "Cmd": command[1:],
+        "User": f"{uid}:{gid}",
+        "Env": [f"{name}={value}" for name, value in _variables(spec).items()],
+        "WorkingDir": WORKSPACE,
+        "Hostname": "sandbox",
+        "Labels": dict(labels),
+        "NetworkDisabled": True,
+        "Healthcheck": {"Test": ["NONE"]},
+        "Tty": False,
+        "OpenStdin": True,
+        # Our end of the stream closes with us, and the guest ends with its stream.
+        "StdinOnce": True,
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "HostConfig": {
+            **_host_config(spec, machine, seccomp),
+            "Mounts": mounts,
+            "Tmpfs": {**_tmpfs(spec.limits, uid, gid), **tmpfs},
+        },
+    }
+
+
+def _host_config(spec: SandboxSpec, machine: Machine, seccomp: str) -> dict[str, Any]:
+    limits = spec.limits
+    config: dict[str, Any] = {
+        "AutoRemove": True,
+        "RestartPolicy": {"Name": "no"},
+        "LogConfig": {"Type": "none", "Config": {}},
+        "Init": False,
+        "Privileged": False,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true", f"seccomp={seccomp}"],
+        "ReadonlyRootfs": True,
+        "MaskedPaths": list(_MASKED),
+        "ReadonlyPaths": list(_READ_ONLY),
+        "NetworkMode": "none",
+        # Otherwise the host's own servers and search domains are written to resolv.conf.
+        "Dns": ["127.0.0.1"],
+        "DnsSearch": ["."],
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+        "PidsLimit": limits.processes,
+        "Memory": fit_memory(limits.memory_bytes, machine.memory_bytes),
+        "MemorySwap": fit_memory(limits.memory_bytes, machine.memory_bytes),
+        "NanoCpus": round(fit_cpus(limits.cpus, machine.cpus) * 1e9),
+        "OomScoreAdj": _OOM_SCORE,
+        "Ulimits": [
+            {"Name": "nofile", "Soft": limits.open_files, "Hard": limits.open_files},
+            {"Name": "core", "Soft": 0, "Hard": 0},
+            {"Name": "msgqueue", "Soft": 0, "Hard": 0},
+        ],
+    }
+    if spec.runtime is not None:
+        config["Runtime"] = _known_runtime(spec.runtime, machine)
+    return config
+
+
+def _tmpfs(limits: Limits, uid: int, gid: int) -> dict[str, str]:
+    """What can be written to. All of it counts towards the memory limit, too."""
+
+    def options(mode: str, size: int, inodes: int) -> str:
+        return (
+            f"rw,nosuid,nodev,exec,size={size},nr_inodes={inodes},mode={mode},uid={uid},gid={gid}"
+        )
+
+    size, inodes = limits.workspace_bytes, limits.workspace_inodes
+    shown = {path: options("0700", size, inodes) for path in (WORKSPACE, HOME)}
+    shared = {path: options("1777", size, inodes) for path in ("/tmp", "/dev/shm")}  # noqa: S108
+    return {**shown, **shared, SCRATCH: options("0700", _SCRATCH_BYTES, 1024)}
+
+
+def _variables(spec: SandboxSpec) -> dict[str, str]:
+    """Besides what the image sets. Nothing of the host's environment, nor of its proxies."""
+    return {
+        "HOME": HOME,
+        "USER": "sandbox",
+        "LOGNAME": "sandbox",
+        "LANG": "C.UTF-8",
+        "TMPDIR": "/tmp",  # noqa: S108
+        "TERM": "xterm-256color",
+        **spec.environment,
+    }
+
+
+def _known_runtime(name: str, machine: Machine) -> str:
+    # Runtimes of containerd ("io.containerd.kata.v2") are found by name when they are used.
+    if name in machine.runtimes or not machine.runtimes or "." in name:
+        return name
+    raise SettingsError(
+        f"runtime is {name!r}, but the engine knows {', '.join(sorted(machine.runtimes))}. "
+        "Add it to the engine's daemon.json, or choose one of these."
+    )

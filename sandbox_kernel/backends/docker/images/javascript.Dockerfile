@@ -1,0 +1,7 @@
+# JavaScript cells: Node.js of the base's release.
+ARG BASE=sandbox-kernel/base
+FROM ${BASE}
+RUN apt-get -q update \
+    && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends \
+        nodejs \
+    && apt-get clean && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log

@@ -1,0 +1,7 @@
+# R cells: the language with its recommended packages left out.
+ARG BASE=sandbox-kernel/base
+FROM ${BASE}
+RUN apt-get -q update \
+    && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends \
+        r-base-core \
+    && apt-get clean && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log

@@ -1,0 +1,236 @@
+"""`sandbox-kernel setup docker`: our images, made on the engine in layers.
+
+    BASE ── sandbox-kernel/base ── sandbox-kernel/FAMILY:packages ── sandbox-kernel/FAMILY
+            python3, accounts      the language                      the guest's code
+
+Rule 1: each step's image carries what it was made of as a label; a step whose image says the
+same is not made again. So a new version of the guest's code costs seconds, and nothing costs
+a look.
+Rule 2: only here is a registry ever asked, and only when the owner runs `setup`.
+
+To add a family: a Dockerfile in `images/`, a row in `FAMILIES`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sandbox_kernel import seeds
+from sandbox_kernel.backends.docker import building, engine, guest_code, wheels
+from sandbox_kernel.backends.docker.build_errors import BuildFailed, translated
+from sandbox_kernel.backends.docker.building import IMAGES, RECIPE_LABEL, Recipe, Report
+from sandbox_kernel.errors import SettingsError
+
+# Language -> the family whose image runs it.
+FAMILIES = {
+    "python": "python",
+    "javascript": "javascript",
+    "typescript": "javascript",
+    "bash": "shell",
+    "ruby": "ruby",
+    "r": "r",
+    "perl": "scripting",
+    "php": "scripting",
+    "lua": "scripting",
+}
+REPOSITORY = "sandbox-kernel"
+# On our images: the name of what `setup` built them on.
+BASE_LABEL = "org.sandbox-kernel.base"
+
+
+class Built(NamedTuple):
+    """One image that is there now; `is_new` when a step of it had to be made."""
+
+    name: str
+    id: str
+    size_bytes: int
+    elapsed_s: float
+    is_new: bool
+
+
+def families(languages: Iterable[str]) -> list[str]:
+    """The families of some languages, each once; "all" is every one.
+
+    Raises:
+        SettingsError: there is no such language.
+    """
+    found: dict[str, None] = {}
+    for language in languages:
+        if language == "all":
+            found.update(dict.fromkeys(FAMILIES.values()))
+        elif language.lower() in FAMILIES:
+            found[FAMILIES[language.lower()]] = None
+        else:
+            known = ", ".join(FAMILIES)
+            raise SettingsError(f"There is no image for {language!r}; there are {known} and all.")
+    return list(found)
+
+
+def build(
+    chosen: Iterable[str], base: str, report: Report, *, is_fresh: bool = False
+) -> Iterator[Built]:
+    """Make the images of some families on the image `base`, as far as they aren't there.
+
+    Args:
+        base: the name of an image that is there (see `base_image`).
+        is_fresh: make every step anew, for the package versions of today.
+
+    Raises:
+        BuildFailed: with the reason and the remedy.
+        BackendUnavailable: there is no engine.
+    """
+    with _only_one(report):
+        maker = _Maker(base, report, is_fresh)
+        for family in chosen:
+            started_s = time.monotonic()
+            steps = maker.steps
+            found = maker.make_family(family)
+            elapsed_s = time.monotonic() - started_s
+            size_bytes = int(found.get("Size", 0))
+            name = f"{REPOSITORY}/{family}"
+            yield Built(name, str(found["Id"]), size_bytes, elapsed_s, maker.steps > steps)
+
+
+def last_base() -> str | None:
+    """The name of the image that the last `setup` built on; None when there was none."""
+    with closing(engine.connect()) as api, translated():
+        found = building.inspect(api, f"{REPOSITORY}/base:latest")
+    return _labels(found).get(BASE_LABEL)
+
+
+def _labels(found: dict[str, Any] | None) -> dict[str, str]:
+    """The labels of an inspected image; {} for none."""
+    return ((found or {}).get("Config") or {}).get("Labels") or {}
+
+
+@contextmanager
+def _only_one(report: Report) -> Iterator[None]:
+    """Wait for another `setup` of this user: what one removes, the other may stand on."""
+    directory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sandbox-kernel"
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "setup-docker.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report.step("waiting for another setup to end")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class _Maker:
+    """Makes steps, each on the one before, as far as they are not there."""
+
+    def __init__(self, base: str, report: Report, is_fresh: bool) -> None:
+        self._base = base
+        self._report = report
+        self._is_fresh = is_fresh
+        self._made: set[str] = set()
+
+    @property
+    def steps(self) -> int:
+        """How many steps had to be made so far."""
+        return len(self._made)
+
+    def make_family(self, family: str) -> dict[str, Any]:
+        """Every step of one family; the last image as the engine describes it."""
+        guest = guest_code.files()
+        base = self._inspect(self._base)
+        if base is None:
+            raise BuildFailed(f"The base {self._base} is not there. Name one that is with --base.")
+        foundation = self.make(
+            "base.Dockerfile",
+            str(base["Id"]),
+            f"{REPOSITORY}/base:latest",
+            f"a Python and accounts on {self._base}",
+            labels={BASE_LABEL: self._base},
+            has_network=True,
+        )
+        tag = f"{REPOSITORY}/{family}:latest"
+        self.make(
+            "guest.Dockerfile",
+            self.make_packages(family, foundation),
+            tag,
+            "the sandbox's own code",
+            files={f"guest/{path}": content for path, content in guest.items()},
+            labels={guest_code.GUEST_LABEL: guest_code.digest()},
+        )
+        return self._inspect(tag) or {"Id": tag}
+
+    def make(
+        self,
+        dockerfile: str,
+        base: str,
+        tag: str,
+        what: str,
+        *,
+        files: Mapping[str, bytes | Path] | None = None,
+        labels: Mapping[str, str] | None = None,
+        has_network: bool = False,
+    ) -> str:
+        """The id of an image made by `dockerfile` on `base`; made only when it has to be."""
+        summary = _summary(dockerfile, base, files or {})
+        there = self._find(tag, summary)
+        if there is not None:
+            return there
+        self._report.step(f"{tag}: {what}")
+        recipe = Recipe(
+            dockerfile=dockerfile,
+            base=base,
+            tag=tag,
+            labels={RECIPE_LABEL: summary, **(labels or {})},
+            files=files or {},
+            has_network=has_network,
+        )
+        made = building.build(recipe, self._report, is_fresh=self._is_fresh)
+        self._made.add(tag)
+        return made
+
+    def make_packages(self, family: str, base: str) -> str:
+        """The image with what a family's language needs."""
+        dockerfile, tag = f"{family}.Dockerfile", f"{REPOSITORY}/{family}:packages"
+        if family != "python":
+            return self.make(dockerfile, base, tag, f"packages of {family}", has_network=True)
+        files: dict[str, bytes | Path] = {
+            "warm.py": seeds.CODE.encode(),
+            "requirements.txt": "\n".join(wheels.PACKAGES).encode(),
+        }
+        there = self._find(tag, _summary(dockerfile, base, files))
+        if there is not None:
+            return there
+        with tempfile.TemporaryDirectory(prefix="sandbox-kernel-wheels-") as directory:
+            self._report.step(f"{tag}: downloading {', '.join(wheels.PACKAGES)}")
+            with closing(engine.connect()) as api:
+                target = wheels.ask(api, base)
+            found = wheels.download(target, Path(directory), self._report)
+            files |= {f"wheels/{name}": path for name, path in found.items()}
+            return self.make(dockerfile, base, tag, "installing them", files=files)
+
+    def _find(self, tag: str, summary: str) -> str | None:
+        """The id of the image that was made of just that, if it is there."""
+        if self._is_fresh and tag not in self._made:
+            return None
+        found = self._inspect(tag)
+        if found is None or _labels(found).get(RECIPE_LABEL) != summary:
+            return None
+        return str(found["Id"])
+
+    def _inspect(self, name: str) -> dict[str, Any] | None:
+        with closing(engine.connect()) as api, translated():
+            return building.inspect(api, name)
+
+
+def _summary(dockerfile: str, base: str, files: Mapping[str, bytes | Path]) -> str:
+    """What a step is made of, as one word. Wheels are not in it: they are what pip found."""
+    summed = sha256(b"%s\0" % base.encode() + (IMAGES / dockerfile).read_bytes())
+    for name, content in sorted(files.items()):
+        if isinstance(content, bytes):
+            summed.update(b"\0%s\0%d\0" % (name.encode(), len(content)) + content)
+    return summed.hexdigest()[:32]

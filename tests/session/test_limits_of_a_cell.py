@@ -1,0 +1,45 @@
+"""Limits that hold for one cell only."""
+
+import pytest
+
+from sandbox_kernel.errors import SettingsError
+
+MIB = 2**20
+FILL = "x = bytearray({count} * 2**20); print(len(x) >> 20); del x"
+
+
+async def test_a_cell_may_be_given_more_memory_and_the_next_has_the_old_limit(open_session):
+    driver = await open_session(memory_bytes=192 * MIB)
+    roomy = await driver.run(FILL.format(count=300), memory_bytes=512 * MIB)
+    assert roomy.outcome.status == "ok"
+    assert roomy.text() == "300\n"
+    cell = await driver.run(FILL.format(count=300))
+    assert cell.error.name in ("MemoryLimitExceeded", "MemoryError")
+    assert "192 MiB" in cell.error.value
+
+
+async def test_a_cell_that_fails_at_its_own_limit_is_told_that_limit(open_session):
+    driver = await open_session(memory_bytes=512 * MIB)
+    cell = await driver.run(FILL.format(count=300), memory_bytes=128 * MIB)
+    assert cell.error.name in ("MemoryLimitExceeded", "MemoryError")
+    assert "128 MiB" in cell.error.value
+    assert (await driver.run(FILL.format(count=300))).text() == "300\n"
+
+
+async def test_a_cell_may_be_given_less_cpu(open_session):
+    driver = await open_session()
+    busy = "import time; t = time.process_time(); e = time.time() + 1\n"
+    busy += "while time.time() < e: pass\n"
+    show = "print(time.process_time() - t)"
+    cell = await driver.run(busy + show, cpus=0.3)
+    assert float(cell.text()) < 0.6
+    assert float((await driver.run(busy + show)).text()) > 0.6
+
+
+async def test_limits_that_make_no_sense_are_refused_and_the_session_goes_on(open_session):
+    driver = await open_session()
+    with pytest.raises(SettingsError, match="memory_bytes is 1"):
+        await driver.run("1", memory_bytes=1)
+    with pytest.raises(SettingsError, match="cpus"):
+        await driver.run("1", cpus=100_000)
+    assert (await driver.run("print('on')")).text() == "on\n"
