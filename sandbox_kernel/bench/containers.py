@@ -57,10 +57,9 @@ def suite(image: str | None = None) -> Suite:
     name = spec.image or languages.get(spec.language).image
     info = backend.engine.info()
     run = docker_run(backend.engine, name)
-    sides = (
-        _kernel(DOCKER, options),
-        _kernel(BUBBLEWRAP, {"language": "python", "backend": BUBBLEWRAP}),
-    )
+    # What the settings say of containers is refused by a backend that has none.
+    beside = {"language": "python", "backend": BUBBLEWRAP, "image": "", "runtime": "", "mount": ""}
+    sides = _kernel(DOCKER, options), _kernel(BUBBLEWRAP, beside)
     session: Job = {DOCKER: partial(measure_session, backend, spec), DOCKER_RUN: run}
 
     def warm_up(tell: Progress) -> dict[str, str]:

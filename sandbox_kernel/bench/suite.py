@@ -43,13 +43,15 @@ class Suite(NamedTuple):
     details: Mapping[str, Any] = {}
 
 
-def against_ipykernel() -> Suite:
-    """Ours and ipykernel, as installed here.
+def against_ipykernel(backend: str) -> Suite:
+    """Ours, on that backend, and ipykernel; as installed here.
 
     Raises:
         SandboxKernelError: one of them isn't; the message has the command that does it.
     """
-    sides = contender("sandbox", OURS), contender("ipykernel", REFERENCE)
+    ours = contender("sandbox", OURS)
+    ours.argv.append(f"--backend={backend}")
+    sides = ours, contender("ipykernel", REFERENCE)
 
     def warm_up(tell: Progress) -> dict[str, str]:
         for side in sides:

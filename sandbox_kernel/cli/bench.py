@@ -69,7 +69,7 @@ def _suite(backend: str | None, image: str | None) -> Suite:
             f"--image is {image!r}, but the backend {settings.backend} runs no images. "
             "Add --backend docker."
         )
-    return engine.against_ipykernel()
+    return engine.against_ipykernel(settings.backend)
 
 
 def _chosen(only: list[str] | None, known: list[str]) -> list[str]:

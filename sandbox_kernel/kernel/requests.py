@@ -138,7 +138,7 @@ class Requests:
             return f"{name} (sandbox): no cell can run. {self._inside.failure or ''}".strip()
         boundary = self._session.boundary or "none, since no sandbox could be started yet"
         return (
-            f"{name} {self._version} in a sandbox. Boundary: {boundary}\n"
+            f"{f'{name} {self._version}'.strip()} in a sandbox. Boundary: {boundary}\n"
             "Files go in and out with %sandbox; %sandbox help says how.\n"
         )
 

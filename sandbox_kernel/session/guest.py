@@ -107,6 +107,8 @@ class Guest:
         if self._pump is not None:
             self._pump.cancel()
         await self.sandbox.close()
+        # Who reads no more hears of no death.
+        self._tell_all(SandboxDied("The sandbox was closed."))
 
     async def _read_until_gone(self) -> None:
         try:

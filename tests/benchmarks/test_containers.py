@@ -95,6 +95,12 @@ def test_the_notes_say_what_is_compared_with_what(suite):
     assert "client of the engine is connected" in text
 
 
+def test_settings_of_containers_are_not_bubblewraps(suite, monkeypatch):
+    monkeypatch.setenv("SANDBOX_KERNEL_IMAGE", "sandbox-kernel/python")
+    monkeypatch.setattr(metrics, "ROUND_TRIPS", 3)
+    assert containers.suite().jobs["round_trip"]["bubblewrap"]()["seconds"] > 0
+
+
 # --- what cannot be measured --------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ def reference():
 def test_a_round_trip_is_measured_for_both(monkeypatch):
     monkeypatch.setattr(metrics, "ROUND_TRIPS", 3)
     told: list[str] = []
-    [measured] = measure(against_ipykernel(), ["round_trip"], 1, told.append)
+    [measured] = measure(against_ipykernel("auto"), ["round_trip"], 1, told.append)
     assert measured.median("sandbox", "seconds") > 0
     assert measured.median("ipykernel", "seconds") > 0
     assert told[-2:] == [

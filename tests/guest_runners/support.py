@@ -96,14 +96,21 @@ class Runner:
     """A runner process and the supervisor's ends of its sockets and pipes."""
 
     def __init__(
-        self, python: str, cwd: Path, environment: dict[str, str], arguments: tuple[str, ...] = ()
+        self,
+        python: str,
+        cwd: Path,
+        environment: dict[str, str],
+        arguments: tuple[str, ...] = (),
+        *,
+        main: Path = MAIN,
+        main_arguments: tuple[str, ...] = (),
     ) -> None:
         ours, theirs = socket.socketpair()
         self._input, their_input = socket.socketpair()
         self._socket = ours
         passed = (theirs.fileno(), their_input.fileno())
         self.process = subprocess.Popen(
-            [python, *arguments, str(MAIN)],
+            [python, *arguments, str(main), *main_arguments],
             cwd=cwd,
             env={
                 "PATH": os.environ["PATH"],

@@ -48,12 +48,12 @@ class Cell:
 class Driver:
     """A session and what it said on the side."""
 
-    def __init__(self, backend: str, limits: Limits, policy: str) -> None:
+    def __init__(self, backend: str, spec: SandboxSpec, policy: str) -> None:
         self.late: list[events.Event] = []
         self._news = asyncio.Event()
         self.session = Session(
             backends.get(backend),
-            SandboxSpec(limits=limits),
+            spec,
             policy=policy,
             on_event=self._hear,
         )
@@ -110,11 +110,11 @@ Open = Callable[..., Awaitable[Driver]]
 
 @pytest.fixture
 async def open_session(backend: str) -> AsyncIterator[Open]:
-    """`await open_session(policy="safe", **limits)` gives a `Driver`."""
+    """`await open_session(policy="safe", image=None, **limits)` gives a `Driver`."""
     drivers: list[Driver] = []
 
-    async def open_it(policy: str = "safe", **limits: Any) -> Driver:
-        driver = Driver(backend, Limits(**limits), policy)
+    async def open_it(policy: str = "safe", image: str | None = None, **limits: Any) -> Driver:
+        driver = Driver(backend, SandboxSpec(limits=Limits(**limits), image=image), policy)
         drivers.append(driver)
         await driver.session.start()
         return driver

@@ -10,6 +10,7 @@ import secrets
 import threading
 from typing import ClassVar
 
+from sandbox_kernel import languages
 from sandbox_kernel.backends.base import Backend, Check, SandboxSpec
 from sandbox_kernel.backends.docker.engine import Engine
 from sandbox_kernel.backends.docker.sandbox import DockerSandbox
@@ -77,9 +78,11 @@ def _refuse_what_we_lack(spec: SandboxSpec) -> None:
 
 def _boundary(spec: SandboxSpec) -> str:
     """One line for the banner: what stands between guest and host."""
-    runtime = f" by {spec.runtime}" if spec.runtime else ""
-    kernel = "" if spec.runtime else " on the engine's kernel"
+    image = spec.image or languages.get(spec.language).image
+    # Other runtimes may bring a kernel of their own; the engine's default shares its machine's.
+    kernel = "" if spec.runtime else ", on the kernel of the engine's machine"
+    runtime = f" by the runtime {spec.runtime}" if spec.runtime else ""
     return (
-        f"docker: a container{runtime} with namespaces, seccomp and no capability{kernel}, "
-        "no network, an unprivileged user, memory by cgroup"
+        f"docker: a container of {image}{runtime}, with namespaces, seccomp, no capability, no "
+        f"network, a user without rights, memory by cgroup{kernel}"
     )

@@ -97,8 +97,7 @@ def pull(name: str, report: Report) -> int:
     check_name(name)
     report.step(f"{name}: pulling")
     layers = _Layers(report)
-    # The engine stops pulling when its client hangs up.
-    with closing(engine.connect()) as api, _pull_errors(name), translated():
+    with building.hanging_up() as api, _pull_errors(name), translated():
         for message in api.pull(name, stream=True, decode=True):
             layers.add(message)
         found = building.inspect(api, name)

@@ -70,6 +70,7 @@ def start(
         labels=owners.labels(identity),
         mounts=binds,
         tmpfs=tmpfs,
+        volumes=found.get("Config", {}).get("Volumes") or (),
     )
     with _explained(eng, image, spec):
         container_id = str(api.create_container_from_config(request)["Id"])

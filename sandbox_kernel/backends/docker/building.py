@@ -81,17 +81,14 @@ def build(recipe: Recipe, report: Report, *, is_fresh: bool = False) -> str:
         BuildFailed: with the reason, the remedy and the last lines of the build.
         BackendUnavailable: the engine went away.
     """
-    api = engine.connect()
     log = _Log(report)
     is_done = False
     try:
-        before = image_id(api, recipe.tag)
-        with translated(log.lines), _context(recipe) as context:
+        with hanging_up() as api, translated(log.lines), _context(recipe) as context:
+            before = image_id(api, recipe.tag)
             _run(api, recipe, context, log, is_fresh)
         is_done = True
     finally:
-        # The engine ends a build, and removes its container, when its client hangs up.
-        api.close()
         if not is_done:
             _tidy(log)
     with closing(engine.connect()) as api, translated(log.lines):
@@ -103,6 +100,23 @@ def build(recipe: Recipe, report: Report, *, is_fresh: bool = False) -> str:
             "Run setup again."
         )
     return made
+
+
+@contextmanager
+def hanging_up() -> Iterator[Any]:
+    """A client whose connections are closed at the end, whatever is on them.
+
+    The engine ends a build or a pull when its client hangs up. `close()` alone leaves a
+    stream open that is still being read.
+    """
+    responses: list[Any] = []
+    with closing(engine.connect()) as api:
+        api.hooks["response"].append(lambda response, **_: responses.append(response))
+        try:
+            yield api
+        finally:
+            for response in responses:
+                response.close()
 
 
 def image_id(api: Any, name: str) -> str | None:

@@ -29,8 +29,6 @@ TIMEOUT_S = 20
 _MAX_ANSWER_BYTES = 65536
 # Enough for the probe; the check itself should not cost much.
 _LIMITS = Limits(memory_bytes=256 * 1024**2, workspace_bytes=16 * 1024**2, cpus=1, processes=64)
-# What an engine must be able to hold: its own word for it, then ours.
-_ENFORCED = {"MemoryLimit": "memory", "CpuCfsQuota": "CPUs", "PidsLimit": "processes"}
 
 PROBE = r"""
 import json, os
@@ -212,7 +210,7 @@ def _require_able(api_version: str, info: Mapping[str, Any], security: list[str]
             "The engine was built without seccomp, so nothing would filter a guest's system "
             "calls. Use an engine with it."
         )
-    missing = [ours for theirs, ours in _ENFORCED.items() if info.get(theirs) is False]
+    missing = container.Machine.from_info(info).unlimited
     if missing:
         raise BackendUnavailable(
             f"The engine cannot limit {', '.join(missing)} on its machine. Without root it needs "

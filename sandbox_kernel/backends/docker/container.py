@@ -10,11 +10,12 @@ Rule 2: what this engine or its machine cannot hold is refused here, with the nu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import posixpath
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from sandbox_kernel.backends.base import SandboxSpec
-from sandbox_kernel.errors import SettingsError
+from sandbox_kernel.errors import BackendUnavailable, SettingsError
 from sandbox_kernel.limits import Limits, fit_cpus, fit_memory
 
 HOME, WORKSPACE, SCRATCH = "/home/sandbox", "/workspace", "/run/sandbox-kernel"
@@ -44,6 +45,10 @@ _MASKED = (
 _READ_ONLY = ("/proc/sys",)
 
 
+# What `docker info` calls the limits that we rely on.
+ENFORCED = {"MemoryLimit": "memory", "CpuCfsQuota": "CPUs", "PidsLimit": "processes"}
+
+
 class Machine(NamedTuple):
     """What must be known of the engine's machine; from `docker info`."""
 
@@ -51,7 +56,8 @@ class Machine(NamedTuple):
     memory_bytes: int
     architecture: str  # as the kernel names it: "x86_64"
     runtimes: tuple[str, ...]
-    has_cgroup_v2: bool = True
+    unlimited: tuple[str, ...] = ()  # limits that the engine says it cannot hold
+    counts_swap: bool = True
 
     @classmethod
     def from_info(cls, info: Mapping[str, Any]) -> Machine:
@@ -61,7 +67,8 @@ class Machine(NamedTuple):
             memory_bytes=int(info.get("MemTotal") or 0) or 2**60,
             architecture=str(info.get("Architecture") or ""),
             runtimes=tuple(info.get("Runtimes") or ()),
-            has_cgroup_v2=str(info.get("CgroupVersion") or "2") != "1",
+            unlimited=tuple(name for flag, name in ENFORCED.items() if info.get(flag) is False),
+            counts_swap=info.get("SwapLimit") is not False,
         )
 
     @property
@@ -82,6 +89,7 @@ def body(
     labels: Mapping[str, str],
     mounts: list[dict[str, Any]],
     tmpfs: Mapping[str, str],
+    volumes: Iterable[str] = (),
 ) -> dict[str, Any]:
     """The whole request.
 
@@ -90,10 +98,21 @@ def body(
         uid, gid: inside and, unless the engine maps users, outside.
         seccomp: our profile, as JSON.
         mounts, tmpfs: what the owner asked for, already judged by `mounts`.
+        volumes: what the image calls its own (VOLUME). The engine would make each of them a
+            directory on its disk that no limit holds; they are tmpfs like our own places.
 
     Raises:
+        BackendUnavailable: the engine cannot hold a limit at all.
         SettingsError: more than the engine's machine has.
     """
+    if machine.unlimited:
+        raise BackendUnavailable(
+            f"The engine cannot limit {' and '.join(machine.unlimited)} here, so nothing is "
+            "started. Give it the cgroup controllers memory, cpu and pids (a rootless engine "
+            "needs them delegated by systemd)."
+        )
+    mounted = {str(mount["Target"]) for mount in mounts}
+    volumes = {posixpath.normpath(path) for path in volumes} - mounted
     return {
         "Image": image,
         "Entrypoint": command[:1],
@@ -115,7 +134,7 @@ def body(
         "HostConfig": {
             **_host_config(spec, machine, seccomp),
             "Mounts": mounts,
-            "Tmpfs": {**_tmpfs(spec.limits, uid, gid), **tmpfs},
+            "Tmpfs": {**_tmpfs(spec.limits, uid, gid, volumes), **tmpfs},
         },
     }
 
@@ -150,12 +169,14 @@ def _host_config(spec: SandboxSpec, machine: Machine, seccomp: str) -> dict[str,
             {"Name": "msgqueue", "Soft": 0, "Hard": 0},
         ],
     }
+    if not machine.counts_swap:
+        config["MemorySwappiness"] = 0  # then nothing is swapped, and the memory limit is whole
     if spec.runtime is not None:
         config["Runtime"] = _known_runtime(spec.runtime, machine)
     return config
 
 
-def _tmpfs(limits: Limits, uid: int, gid: int) -> dict[str, str]:
+def _tmpfs(limits: Limits, uid: int, gid: int, volumes: Iterable[str]) -> dict[str, str]:
     """What can be written to. All of it counts towards the memory limit, too."""
 
     def options(mode: str, size: int, inodes: int) -> str:
@@ -165,8 +186,9 @@ def _tmpfs(limits: Limits, uid: int, gid: int) -> dict[str, str]:
 
     size, inodes = limits.workspace_bytes, limits.workspace_inodes
     shown = {path: options("0700", size, inodes) for path in (WORKSPACE, HOME)}
-    shared = {path: options("1777", size, inodes) for path in ("/tmp", "/dev/shm")}  # noqa: S108
-    return {**shown, **shared, SCRATCH: options("0700", _SCRATCH_BYTES, 1024)}
+    places = (*volumes, "/tmp", "/dev/shm")  # noqa: S108
+    shared = {path: options("1777", size, inodes) for path in places}
+    return {**shared, **shown, SCRATCH: options("0700", _SCRATCH_BYTES, 1024)}
 
 
 def _variables(spec: SandboxSpec) -> dict[str, str]:

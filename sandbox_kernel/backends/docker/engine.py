@@ -9,6 +9,7 @@ Rule 3: no call here can reach a registry, `pull` excepted, which only `setup` m
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -179,12 +180,20 @@ class Engine:
         """
         try:
             skew_s = self._skew_s()
-            found = self.api().events(
-                since=since_s + skew_s - 1,
-                until=time.time() + skew_s,
-                filters={"container": [container_id], "type": ["container"]},
-                decode=True,
+            api, filters = self.api(), {"container": [container_id], "type": ["container"]}
+            # The SDK's own method would wait for ever for an engine that hangs.
+            answer = api._get(
+                api._url("/events"),
+                params={
+                    "since": since_s + skew_s - 1,
+                    "until": time.time() + skew_s,
+                    "filters": json.dumps(filters),
+                },
+                stream=True,
+                timeout=PING_TIMEOUT_S,
             )
+            api._raise_for_status(answer)
+            found = api._stream_helper(answer, decode=True)
             return [_event(item) for item in found]
         except Exception:  # as in `answers`
             self.forget()

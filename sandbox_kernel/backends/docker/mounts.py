@@ -18,7 +18,8 @@ What remains: between our look and the engine's, whoever may rename things on th
 directory can put a link in its place. So no directory on the way may be writable for others,
 and of one kernel's mounts none lies in another that is writable. Two kernels of one owner can
 still be set up so that the second's directory lies in the first's writable one. Access lists
-(ACLs) are not looked at; nor are sockets that somebody puts into a mounted directory.
+(ACLs) are not looked at; nor are sockets that somebody puts into a mounted directory; nor what
+programs of the host run by themselves out of a writable one (`.git/hooks`, `conftest.py`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from itertools import pairwise
 from typing import Any
 
 from sandbox_kernel.backends.base import Mount
+from sandbox_kernel.backends.docker import forbidden
+from sandbox_kernel.backends.docker.forbidden import is_in
 from sandbox_kernel.errors import SettingsError
 from sandbox_kernel.limits import GIB, parse_size
 
@@ -45,20 +48,6 @@ _MAX_LINKS = 40
 TMPFS_BYTES, TMPFS_INODES = 1 * GIB, 100_000
 # Each would make the engine's start slower; nobody has so many.
 MAX_MOUNTS = 32
-
-# Refused with all that is below them.
-_SYSTEM_TREES = (
-    *("/proc", "/sys", "/dev", "/run", "/var/run", "/boot", "/etc", "/var/spool"),
-    *("/var/lib/docker", "/var/lib/containerd", "/var/lib/containers", "/var/lib/kubelet"),
-    "/var/snap/docker",
-)
-# Refused as a whole: somebody's directory below them may be shown.
-_SYSTEM_ROOTS = frozenset(
-    "/ /usr /bin /sbin /lib /lib32 /lib64 /libx32 /var /var/lib /var/log /var/tmp /tmp /home "
-    "/root /opt /lost+found".split()
-)
-# Below these a name with a dot in front is settings, keys, caches or somebody's sockets.
-_DOTS_BELOW = ("/home", "/root", "/tmp", "/var/tmp")  # noqa: S108
 
 # Inside: refused with all below, and what would hide them.
 _GUEST_TREES = (
@@ -128,10 +117,10 @@ def _guest_path(path: str) -> str:
             f"Write {os.path.normpath('/' + path.lstrip('/'))[:200]!r}."
         )
     for tree in _GUEST_TREES:
-        if _is_in(path, tree):
+        if is_in(path, tree):
             raise SettingsError(f"{path!r} lies in {tree} inside the sandbox. {_CHOOSE_GUEST}.")
     for place in (*_GUEST_TREES, *_GUEST_OWN):
-        if _is_in(place, path):
+        if is_in(place, path):
             raise SettingsError(f"{path!r} would hide {place} inside. {_CHOOSE_GUEST}.")
     return path
 
@@ -142,7 +131,7 @@ def _require_apart(mounts: tuple[Mount, ...]) -> None:
         raise SettingsError(f"There are {len(mounts)} mounts; at most {MAX_MOUNTS} are possible.")
     paths = sorted((mount.guest_path for mount in mounts), key=lambda path: path.split("/"))
     for outer, inner in pairwise(paths):
-        if _is_in(inner, outer):
+        if is_in(inner, outer):
             raise SettingsError(
                 f"Two mounts are in one place: {inner!r} and {outer!r}. "
                 "Mount them beside each other."
@@ -241,7 +230,7 @@ def _require_unreachable(checked: Iterable[Mount]) -> None:
     places = [(m.host_path, m.is_writable) for m in checked if m.host_path is not None]
     for outer, is_writable in places:
         for inner, _ in places:
-            if is_writable and inner != outer and _is_in(inner, outer):
+            if is_writable and inner != outer and is_in(inner, outer):
                 raise _refused(
                     inner,
                     f"it lies in {outer}, which is mounted writable",
@@ -263,7 +252,7 @@ def _checked(given: str, mount: Mount, is_local: bool, data_root: str) -> str:
     if not resolved.isprintable():
         raise _refused(given, f"it resolves to {resolved!r}", _CHOOSE_HOST)
     for path in dict.fromkeys((os.path.normpath(given), resolved)):
-        reason = _why_not(path, data_root, is_writable=mount.is_writable)
+        reason = forbidden.why_not(path, data_root, is_writable=mount.is_writable)
         if reason:
             raise _refused(given, reason, _CHOOSE_HOST)
     _require_plain_way(given, resolved)
@@ -275,100 +264,6 @@ def _checked(given: str, mount: Mount, is_local: bool, data_root: str) -> str:
 
 def _refused(path: str, reason: str, remedy: str) -> SettingsError:
     return SettingsError(f"The mount of {path!r} is refused: {reason}. {remedy}.")
-
-
-def _why_not(path: str, data_root: str, *, is_writable: bool) -> str:
-    """The reason, as a clause, or "" when there is none."""
-    if path in _SYSTEM_ROOTS:
-        return f"{path} is one of the system's own directories"
-    for tree in _SYSTEM_TREES:
-        if _is_in(path, tree):
-            return f"{path} belongs to the system ({tree})"
-    homes = _homes()
-    for home in homes:
-        if _is_in(home, path):
-            return f"{path} is or holds the home directory {home}, with its keys and settings"
-    for root in (*homes, *_DOTS_BELOW):
-        below = path[len(root) :].split("/") if _is_in(path, root) else []
-        hidden = next((name for name in below if name.startswith(".")), None)
-        if hidden is not None:
-            return f"{hidden} is a hidden directory, where programs keep keys and settings"
-    for what, place in _protected(data_root, is_writable=is_writable):
-        if _is_in(path, place) or _is_in(place, path):
-            return f"{path} is, holds or lies in {place}, {what}"
-    return ""
-
-
-def _homes() -> list[str]:
-    """This user's home, in every spelling."""
-    import pwd
-
-    named = [os.environ.get("HOME", "")]
-    with suppress(KeyError):  # a user without an account, as containers have them
-        named.append(pwd.getpwuid(os.getuid()).pw_dir)
-    return _spellings(path for path in named if path not in ("", "/"))
-
-
-def _spellings(paths: Iterable[str]) -> list[str]:
-    absolute = [os.path.normpath(path) for path in paths if path.startswith("/")]
-    return list(dict.fromkeys([*absolute, *(os.path.realpath(path) for path in absolute)]))
-
-
-def _protected(data_root: str, *, is_writable: bool) -> Iterator[tuple[str, str]]:
-    """What no guest may be in: why, and where. Computed at each use: variables change."""
-    for what, paths in (
-        ("where an engine listens", _engine_places()),
-        ("where the engine keeps its files", [data_root]),
-        ("where Jupyter keeps its keys and kernels", _jupyter_places()),
-        ("where sandbox-kernel keeps its settings and caches", _own_places()),
-        ("where programs of this login listen", _login_places()),
-        ("whose programs run outside of the sandbox", _code_places() if is_writable else []),
-    ):
-        for place in _spellings(paths):
-            if place != "/":
-                yield what, place
-
-
-def _engine_places() -> list[str]:
-    """The directories of sockets."""
-    from sandbox_kernel.backends.docker import engine
-
-    host = engine.place()
-    sockets = [host.partition("://")[2]] if "unix://" in host else []
-    sockets += ["/var/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/x.sock"]
-    return [os.path.dirname(os.path.realpath(path)) for path in sockets]
-
-
-def _jupyter_places() -> list[str]:
-    from jupyter_core import paths
-
-    places = [paths.jupyter_runtime_dir(), paths.jupyter_config_dir(), paths.jupyter_data_dir()]
-    places += [os.environ.get("JUPYTER_RUNTIME_DIR", ""), *paths.jupyter_path("kernels")]
-    return [str(place) for place in places]
-
-
-def _own_places() -> list[str]:
-    from sandbox_kernel.settings import settings_path
-
-    path, is_named = settings_path(os.environ)
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return [
-        # Somebody's own choice of a file may lie beside other files of theirs.
-        os.path.abspath(path if is_named else os.path.dirname(path)),
-        os.path.join(cache, "sandbox-kernel"),
-    ]
-
-
-def _login_places() -> list[str]:
-    agent = os.environ.get("SSH_AUTH_SOCK", "")
-    return [os.environ.get("XDG_RUNTIME_DIR", ""), os.path.dirname(agent)]
-
-
-def _code_places() -> list[str]:
-    import sys
-
-    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return [sys.prefix, sys.base_prefix, package]
 
 
 def _require_plain_way(given: str, resolved: str) -> None:
@@ -404,7 +299,7 @@ def _require_directory(given: str, resolved: str) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise _refused(given, "it is not a directory", "Mount the directory that holds it")
     # By another name: bind mounts of the host show a directory in two places.
-    for place in ("/", *_homes()):
+    for place in ("/", *forbidden.homes()):
         with suppress(OSError):
             if os.path.samestat(found, os.stat(place)):
                 raise _refused(given, f"it is {place} by another name", _CHOOSE_HOST)
@@ -444,7 +339,7 @@ def _has_account(uid: int) -> bool:
 
 def _require_one_filesystem(given: str, resolved: str) -> None:
     for point in _mount_points():
-        if point != resolved and _is_in(point, resolved):
+        if point != resolved and is_in(point, resolved):
             reason = f"another filesystem is mounted in it, at {point!r}"
             remedy = f"Mount {point!r} by itself, or a directory beside it"
             raise _refused(given, reason, remedy)
@@ -462,8 +357,3 @@ def _read_mountinfo() -> bytes:
             return file.read()
     except OSError:
         return b""  # not Linux: the engine runs in a machine of its own
-
-
-def _is_in(path: str, tree: str) -> bool:
-    """Whether `path` is `tree` or lies below it. Both normalised."""
-    return path == tree or path.startswith(tree.rstrip("/") + "/")

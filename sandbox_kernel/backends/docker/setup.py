@@ -8,7 +8,7 @@ same is not made again. So a new version of the guest's code costs seconds, and 
 a look.
 Rule 2: only here is a registry ever asked, and only when the owner runs `setup`.
 
-To add a family: a Dockerfile in `images/`, a row in `FAMILIES`.
+To add a family: a Dockerfile in `images/`, and a language whose `image` names it.
 """
 
 from __future__ import annotations
@@ -23,24 +23,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sandbox_kernel import seeds
+from sandbox_kernel import languages, seeds
 from sandbox_kernel.backends.docker import building, engine, guest_code, wheels
 from sandbox_kernel.backends.docker.build_errors import BuildFailed, translated
-from sandbox_kernel.backends.docker.building import IMAGES, RECIPE_LABEL, Recipe, Report
-from sandbox_kernel.errors import SettingsError
+from sandbox_kernel.backends.docker.building import RECIPE_LABEL, Recipe, Report
 
-# Language -> the family whose image runs it.
-FAMILIES = {
-    "python": "python",
-    "javascript": "javascript",
-    "typescript": "javascript",
-    "bash": "shell",
-    "ruby": "ruby",
-    "r": "r",
-    "perl": "scripting",
-    "php": "scripting",
-    "lua": "scripting",
-}
 REPOSITORY = "sandbox-kernel"
 # On our images: the name of what `setup` built them on.
 BASE_LABEL = "org.sandbox-kernel.base"
@@ -56,22 +43,17 @@ class Built(NamedTuple):
     is_new: bool
 
 
-def families(languages: Iterable[str]) -> list[str]:
-    """The families of some languages, each once; "all" is every one.
+def families(chosen: Iterable[str]) -> list[str]:
+    """The families whose images run some languages, each once; "all" is every one.
 
     Raises:
         SettingsError: there is no such language.
     """
-    found: dict[str, None] = {}
-    for language in languages:
-        if language == "all":
-            found.update(dict.fromkeys(FAMILIES.values()))
-        elif language.lower() in FAMILIES:
-            found[FAMILIES[language.lower()]] = None
-        else:
-            known = ", ".join(FAMILIES)
-            raise SettingsError(f"There is no image for {language!r}; there are {known} and all.")
-    return list(found)
+    names = dict.fromkeys(chosen)
+    if "all" in names:
+        names = dict.fromkeys(languages.names())
+    found = (languages.get(name).image.removeprefix(f"{REPOSITORY}/") for name in names)
+    return list(dict.fromkeys(found))
 
 
 def build(
@@ -229,7 +211,7 @@ class _Maker:
 
 def _summary(dockerfile: str, base: str, files: Mapping[str, bytes | Path]) -> str:
     """What a step is made of, as one word. Wheels are not in it: they are what pip found."""
-    summed = sha256(b"%s\0" % base.encode() + (IMAGES / dockerfile).read_bytes())
+    summed = sha256(b"%s\0" % base.encode() + (building.IMAGES / dockerfile).read_bytes())
     for name, content in sorted(files.items()):
         if isinstance(content, bytes):
             summed.update(b"\0%s\0%d\0" % (name.encode(), len(content)) + content)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_kernel.backends.base import SandboxSpec
+from sandbox_kernel.backends.base import Mount, SandboxSpec
 from sandbox_kernel.backends.bubblewrap import BubblewrapBackend, cgroups, environment
 from sandbox_kernel.errors import BackendUnavailable, SandboxDied, SettingsError
 
@@ -223,12 +223,16 @@ async def test_measure_of_the_dead_is_what_was_last_known(launch):
     assert usage.memory_bytes == 0
 
 
-async def test_missing_network_and_image_are_refused_with_a_remedy():
+async def test_what_it_does_not_have_is_refused_with_a_remedy():
     backend = BubblewrapBackend()
     with pytest.raises(SettingsError, match="no network but 'none'"):
         backend.launch(SandboxSpec(network="all"))
     with pytest.raises(SettingsError, match="has no images"):
         backend.launch(SandboxSpec(image="python:3"))
+    with pytest.raises(SettingsError, match="has no runtimes"):
+        backend.launch(SandboxSpec(runtime="runsc"))
+    with pytest.raises(SettingsError, match="no directories of the host's owner"):
+        backend.launch(SandboxSpec(mounts=(Mount("/data", "/srv"),)))
 
 
 async def test_environment_that_only_root_may_read_is_refused_with_a_remedy(tmp_path, root):

@@ -125,6 +125,7 @@ async def test_a_forbidden_mount_is_said_and_starts_nothing(home):
         *("/", "/proc", "/proc/self", "/sys", "/sys/fs/cgroup", "/dev", "/dev/shm", "/run"),
         *("/var/run", "/boot", "/etc", "/etc/ssl", "/usr", "/bin", "/lib", "/var", "/var/lib"),
         *("/home", "/root", "/tmp", "/var/lib/docker", "/var/lib/docker/volumes", "/var/spool"),
+        "/var/snap",
     ],
 )
 def test_the_systems_own_directories_are_refused(home, path):
@@ -134,6 +135,10 @@ def test_the_systems_own_directories_are_refused(home, path):
 def test_the_home_and_whatever_holds_it_are_refused(home):
     for path in (home, home.parent, home.parent.parent):
         assert "home directory" in refusal(path)
+
+
+def test_the_home_of_somebody_else_is_refused_whole(home):
+    assert "somebody's home" in refusal("/home/nobody-here")
 
 
 def test_hidden_directories_of_the_home_are_refused(home):

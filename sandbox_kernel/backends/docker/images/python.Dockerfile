@@ -16,9 +16,10 @@ RUN python3 -m venv --without-pip /opt/python \
     && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/python/lib
 # What a home starts with, lest the first chart wait for a list of fonts and the first
 # completion for the stubs of the standard library. `warm.py` is the host's own (see `seeds`).
-RUN cd /work && HOME=/opt/sandbox-kernel/home /opt/python/bin/python3 -I warm.py
+RUN cd /work && HOME=/opt/sandbox-kernel/home /opt/python/bin/python3 -I warm.py \
+    && rm -f /opt/sandbox-kernel/home/.cache/jedi/PARSO-CACHE-LOCK
 
 FROM ${BASE}
 COPY --from=installed /opt/python /opt/python
-COPY --from=installed /opt/sandbox-kernel/home /opt/sandbox-kernel/home
+COPY --from=installed /opt/sandbox-kernel/home/.cache /opt/sandbox-kernel/home/.cache
 ENV PATH=/opt/python/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin

@@ -179,7 +179,7 @@ class ShellGuest:
             return b""
         if mark.word == "begin":
             self._speakers[stream] = cell
-            return self._begin(cell) if stream == 1 else b""
+            return self._begin(cell) if stream == 2 else b""  # the notice's own
         cell.note_end(stream, mark)
         return self._end_cell(cell) if cell.is_over else b""
 

@@ -8,6 +8,9 @@
 # Rule 2: nothing here may end this shell: `command eval` keeps a failed fork from it.
 # Rule 3: a cell starts when nothing of the previous one is left.
 
+# As anything but the first process, `kill -1` would be everything that its user has.
+[ "$$" -eq 1 ] || exit 70
+
 # Written in one piece to both streams, so that each says how far the cell's output goes.
 mark() {
     printf '\036%s %s\036' "$1" "$2"
@@ -20,7 +23,9 @@ say() {
 }
 
 count() {
-    say "$1" "$(set -- /proc/[0-9]*; echo $#)"
+    jobs >/dev/null 2>&1
+    set -- "$1" /proc/[0-9]*
+    say "$1" "$(($# - 1))"
 }
 
 # End all other processes. `jobs` reaps: until then the dead count as processes.
@@ -72,14 +77,13 @@ cell() {
         shift
         left=$((left - 1))
     done
-    # A fork of its own, which SIGTERM ends from the moment on that this is told. (A plain
-    # command would be a vfork in dash, with our handlers until its exec.) What the shell has
-    # to say of its end is said by the mark; without the colon dash would say it all the same.
+    # A fork of its own, where no trap is left: SIGTERM ends it from before this is told. (A
+    # plain command would be a vfork in dash, with our handlers until its exec.) What the shell
+    # has to say of its end is said by the mark; without the colon dash would say it anyway.
     {
         :
         (
             exec 2>&3 3>&-
-            trap 'exit 143' TERM
             kill -USR1 "$$"
             exec "$program" "$@"
         )
