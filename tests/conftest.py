@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support import docker_engine
+
 if TYPE_CHECKING:
     from tests.support.kernels import Kernel
 
@@ -24,6 +26,7 @@ LATE_FOLDERS = ["conformance", "clients", "escape", "benchmarks", "browser"]
 
 def pytest_configure() -> None:
     """What the machine's owner set for their own kernels is not what is tested here."""
+    docker_engine.keep_requirement()
     for name in [name for name in os.environ if name.startswith("SANDBOX_KERNEL_")]:
         del os.environ[name]
 
@@ -46,9 +49,15 @@ def kernel_name() -> str:
 
 
 @pytest.fixture(scope="module")
-def kernel_of_the_module(kernel_name: str) -> Iterator[Replaceable]:
+def kernel_backend() -> str:
+    """What isolates the kernels under test; `conformance` runs on several."""
+    return "auto"
+
+
+@pytest.fixture(scope="module")
+def kernel_of_the_module(kernel_name: str, kernel_backend: str) -> Iterator[Replaceable]:
     with ExitStack() as stack:
-        yield Replaceable(kernel_name, stack)
+        yield Replaceable(kernel_name, kernel_backend, stack)
 
 
 @pytest.fixture
@@ -60,8 +69,9 @@ def shared_kernel(kernel_of_the_module: Replaceable) -> Kernel:
 class Replaceable:
     """A kernel that is replaced when a failed test left it stuck: one failure stays one."""
 
-    def __init__(self, name: str, stack: ExitStack) -> None:
+    def __init__(self, name: str, backend: str, stack: ExitStack) -> None:
         self._name = name
+        self._backend = backend
         self._stack = stack
         self._kernel: Kernel | None = None
 
@@ -70,17 +80,20 @@ class Replaceable:
 
         if self._kernel is None or not self._kernel.is_responsive():
             self._stack.close()
-            self._kernel = self._stack.enter_context(running_kernel(self._name))
+            started = running_kernel(self._name, backend=self._backend)
+            self._kernel = self._stack.enter_context(started)
         return self._kernel
 
 
 @pytest.fixture
-def start_kernel() -> Iterator[Callable[..., Kernel]]:
+def start_kernel(kernel_backend: str) -> Iterator[Callable[..., Kernel]]:
     """Start kernels for one test: `start_kernel(name, env=…, transport=…)`."""
     from tests.support.kernels import running_kernel
 
     with ExitStack() as stack:
-        yield lambda *args, **options: stack.enter_context(running_kernel(*args, **options))
+        yield lambda *args, **options: stack.enter_context(
+            running_kernel(*args, backend=kernel_backend, **options)
+        )
 
 
 @pytest.fixture

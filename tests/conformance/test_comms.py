@@ -15,8 +15,9 @@ from tests.support.kernels import IS_OURS, Kernel, Message, running_kernel
 
 
 @pytest.fixture(scope="module")
-def trusted_kernel() -> Iterator[Kernel]:
-    with running_kernel(env={"SANDBOX_KERNEL_OUTPUTS": "trusted"}) as kernel:
+def trusted_kernel(kernel_backend: str) -> Iterator[Kernel]:
+    env = {"SANDBOX_KERNEL_OUTPUTS": "trusted"}
+    with running_kernel(backend=kernel_backend, env=env) as kernel:
         yield kernel
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import jupyter_kernel_test as kit
+import pytest
 
-from tests.support.kernels import KERNEL_NAME
+from tests.support import docker_engine
+from tests.support.kernels import IS_OURS, KERNEL_NAME
 
 TABLE = "from IPython.display import HTML, display; display(HTML('<b>bold</b>'))"
 PIXEL = (
@@ -44,6 +46,18 @@ class TestKernel(kit.KernelTests):
     supported_history_operations = ("tail", "range", "search")
     code_inspect_sample = "zip"
     code_clear_output = "from IPython.display import clear_output; clear_output()"
+
+
+@pytest.mark.skipif(not IS_OURS, reason="the reference kernel has no backends")
+class TestKernelOnDocker(TestKernel):
+    """The whole kit again; what the guest has no part in is quick."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        docker_engine.require()
+        with pytest.MonkeyPatch.context() as patched:  # the kit starts it with our environment
+            patched.setenv("SANDBOX_KERNEL_BACKEND", "docker")
+            super().setUpClass()
 
 
 class TestIopubWelcome(kit.IopubWelcomeTests):

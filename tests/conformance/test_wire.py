@@ -1,4 +1,7 @@
-"""What arrives on the sockets and should not: the kernel drops it and lives on."""
+"""What arrives on the sockets and should not: the kernel drops it and lives on.
+
+On one backend only: sockets, signatures and formats are the host's, and no guest sees them.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,11 @@ ours_only = pytest.mark.skipif(not IS_OURS, reason="a promise of the sandbox ker
 
 MARK = "executed_without_right"
 CODE = {"code": f"{MARK} = True", "silent": False, "store_history": False}
+
+
+@pytest.fixture(scope="module")
+def kernel_backend() -> str:
+    return "auto"
 
 
 @pytest.fixture

@@ -73,15 +73,15 @@ def uids(container_id: str) -> set[int]:
     return {int(row[column]) for row in told["Processes"]}
 
 
-def containers_of(pid: int) -> list[str]:
-    """A line for each container, running or not, whose owner is the process `pid`."""
+def containers_of(*pids: int) -> list[str]:
+    """A line for each container, running or not, whose owner is one of these processes."""
     from sandbox_kernel.backends.docker.owners import OWNER_LABEL
 
     found = api().containers(all=True, filters={"label": OWNER_LABEL})
     return [
         f"{item['Id'][:12]} {item['State']}"
         for item in found
-        if item["Labels"][OWNER_LABEL].split("/")[3:4] == [str(pid)]
+        if item["Labels"][OWNER_LABEL].split("/")[3] in map(str, pids)
     ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NoReturn
@@ -64,7 +66,7 @@ def containers(api: Any, label: str = owners.SESSION_LABEL) -> list[str]:
 
 
 def archive(files: dict[str, bytes]) -> bytes:
-    """A tar with `files`, all executable, for `import_image`."""
+    """A tar with `files`, all executable."""
     buffer = BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, content in files.items():
@@ -75,20 +77,25 @@ def archive(files: dict[str, bytes]) -> bytes:
 
 
 @contextlib.contextmanager
-def imported_image(content: bytes, name: str, platform: str = "") -> Iterator[str]:
-    """An image with the files of a tar, for as long as a test lasts."""
-    option = ["--platform", platform] if platform else []
-    subprocess.run(
-        ["docker", "import", *option, "-", name],
-        input=content,
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
+def loaded_image(api: Any, name: str, files: dict[str, bytes], machine: str = "") -> Iterator[str]:
+    """An image with `files`, for as long as a test lasts. `machine`: what it says it is for."""
+    layer = archive(files)
+    described = {
+        "architecture": machine or {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine],
+        "os": "linux",
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{sha256(layer).hexdigest()}"]},
+    }
+    manifest = [{"Config": "config.json", "RepoTags": [f"{name}:latest"], "Layers": ["layer.tar"]}]
+    whole = {"layer.tar": layer}
+    whole |= {"config.json": json.dumps(described).encode()}
+    whole |= {"manifest.json": json.dumps(manifest).encode()}
+    for _ in api.load_image(archive(whole)):
+        pass
     try:
         yield name
     finally:
-        subprocess.run(["docker", "rmi", "-f", name], capture_output=True, timeout=60, check=False)
+        api.remove_image(name, force=True)
 
 
 class OwnEngine:

@@ -20,7 +20,8 @@ import psutil
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-from tests.support.waiting import DEADLINE_S
+from tests.support import docker_engine
+from tests.support.waiting import DEADLINE_S, until
 
 Message = dict[str, Any]
 
@@ -240,6 +241,7 @@ class Kernel(Client):
 def running_kernel(
     name: str = KERNEL_NAME,
     *,
+    backend: str = "auto",
     env: dict[str, str] | None = None,
     cwd: str | Path | None = None,
     **manager_options: Any,
@@ -247,11 +249,12 @@ def running_kernel(
     """A kernel started from kernelspec `name`; it has ended when the block has.
 
     Args:
+        backend: what isolates it.
         env: added to this process's environment.
         manager_options: for `KernelManager`, such as `transport="ipc"`.
     """
     manager = KernelManager(kernel_name=name, **manager_options)
-    manager.start_kernel(env={**os.environ, **(env or {})}, cwd=str(cwd or os.getcwd()))
+    manager.start_kernel(env=environment(backend, env), cwd=str(cwd or os.getcwd()))
     family = Family(manager.provisioner.pid)
     try:
         kernel = Kernel(manager)
@@ -265,6 +268,16 @@ def running_kernel(
         if manager.has_kernel:
             manager.shutdown_kernel()
         family.end()
+    if backend == "docker":
+        owners = family.pids
+        until(lambda: not docker_engine.containers_of(*owners), "the end of its containers")
+
+
+def environment(backend: str, env: dict[str, str] | None = None) -> dict[str, str]:
+    """For a kernel on `backend`: this process's environment and `env`."""
+    # "auto" is said by saying nothing: so the reference kernel runs with the same tests.
+    chosen = {} if backend == "auto" else {"SANDBOX_KERNEL_BACKEND": backend}
+    return {**os.environ, **chosen, **(env or {})}
 
 
 class Family:
@@ -274,6 +287,11 @@ class Family:
         self._members: set[psutil.Process] = set()
         with contextlib.suppress(psutil.NoSuchProcess):
             self._members.add(psutil.Process(pid))
+
+    @property
+    def pids(self) -> set[int]:
+        """The numbers of all that were seen."""
+        return {member.pid for member in self._members}
 
     def note(self) -> set[psutil.Process]:
         """Look again at who is there; returns everyone seen so far."""

@@ -1,8 +1,8 @@
 """What one kernel has made on this machine, told apart from what others make meanwhile.
 
 A kernel's processes are its descendants, and whoever runs as the outer user that its
-sandbox got; its control groups carry its process id; its temporary files are in the
-`TMPDIR` that the test gave to it.
+sandbox got; its control groups carry its process id, and its containers a label with it;
+its temporary files are in the `TMPDIR` that the test gave to it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.support import docker_engine
 from tests.support.kernels import Family
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -21,7 +22,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 class Traces:
     """Of the kernel `pid`, whose TMPDIR is `temporary`. `look` while it lives, `left` after."""
 
-    def __init__(self, pid: int, temporary: Path) -> None:
+    def __init__(self, pid: int, temporary: Path, backend: str = "auto") -> None:
+        self._backend = backend
         self._pid = pid
         self._temporary = temporary
         self._family = Family(pid)
@@ -37,14 +39,18 @@ class Traces:
 
     @property
     def count(self) -> int:
-        """How many processes were seen."""
-        return len(self._family.note())
+        """How many processes and containers were seen."""
+        return len(self._family.note()) + len(self.containers())
+
+    def containers(self) -> list[str]:
+        return docker_engine.containers_of(self._pid) if self._backend == "docker" else []
 
     def left(self) -> list[str]:
         """A line for each thing that is still there."""
         return [
             *(f"process {line}" for line in self._family.alive()),
             *(f"process {line}" for line in self._processes_of_its_users()),
+            *(f"container {line}" for line in self.containers()),
             *(f"control group {path}" for path in control_groups(self._pid)),
             *(f"mount {line}" for line in set(mounts()) - self._mounts),
             *(f"file {path}" for path in self._temporary.iterdir()),

@@ -18,10 +18,10 @@ from sandbox_kernel.backends.docker import container, engine, guest_code, mounts
 from sandbox_kernel.backends.docker.stream import STDOUT, Pieces, Stream
 from sandbox_kernel.errors import BackendUnavailable, SandboxKernelError, SettingsError
 
-GUEST_LABEL = "org.sandbox-kernel.guest"
 # From the start of a container to its first word.
 ANNOUNCE_TIMEOUT_S = 15.0
-_MAX_ANNOUNCEMENT_BYTES = 256
+# An unknown image may say anything before: a warning of its shell, or the same byte for ever.
+_MAX_ANNOUNCEMENT_BYTES = 64 * 1024
 
 
 class Started(NamedTuple):
@@ -54,7 +54,7 @@ def start(
     api, image = eng.api(), spec.image or languages.get(spec.language).image
     machine = container.Machine.from_info(eng.info())
     found = _inspect(eng, image, machine)
-    is_ours = (found.get("Config", {}).get("Labels") or {}).get(GUEST_LABEL) == guest_code.digest()
+    is_ours = (found.get("Config", {}).get("Labels") or {}).get(guest_code.GUEST_LABEL) == guest_code.digest()
     binds, tmpfs = mounts.host_config(
         spec.mounts, is_local=eng.is_local(), data_root=str(eng.info().get("DockerRootDir") or "")
     )
@@ -81,7 +81,7 @@ def start(
             api.start(container_id)
             if is_ours or command:
                 return Started(container_id, stream, Pieces(), [], True, True)
-            return _met(container_id, stream)
+            return _met(container_id, stream, image)
         except BaseException:
             stream.close()
             raise
@@ -100,14 +100,15 @@ def _command(*, is_ours: bool) -> list[str]:
     return ["/bin/sh", "-c", entry_script()]
 
 
-def _met(container_id: str, stream: Stream) -> Started:
+def _met(container_id: str, stream: Stream, image: str) -> Started:
     """Hear what kind of image this is, and send the guest's code to one that can run it."""
     pieces, early = Pieces(), []
-    line = bytearray()
+    line, heard_bytes = bytearray(), 0
     deadline_s = time.monotonic() + ANNOUNCE_TIMEOUT_S
-    while b"\n" not in line:
+    while b"\n" not in line and heard_bytes < _MAX_ANNOUNCEMENT_BYTES:
         chunk = stream.read_by(deadline_s)
-        if not chunk or len(line) > _MAX_ANNOUNCEMENT_BYTES:
+        heard_bytes += len(chunk)
+        if not chunk:
             break
         for number, data in pieces.feed(chunk):
             if number == STDOUT and b"\n" not in line:
@@ -116,6 +117,8 @@ def _met(container_id: str, stream: Stream) -> Started:
                 early.append((number, data))
     word, _, rest = bytes(line).partition(b"\n")
     if word not in (b"sandbox-kernel python", b"sandbox-kernel shell"):
+        if any(b"exec format error" in data for _, data in early):  # the runtime's words, or a lie
+            raise BackendUnavailable(_foreign(image))
         raise BackendUnavailable(
             "The image's shell does not run what a sandbox needs. Choose an image with Python 3, "
             "or with a POSIX shell at /bin/sh."
@@ -191,6 +194,10 @@ def _explained(eng: engine.Engine, image: str, spec: SandboxSpec) -> Any:
         raise engine.unavailable(error) from None
 
 
+def _foreign(image: str) -> str:
+    return f"The programs in the image {image!r} are for another machine. Get it for this one."
+
+
 # What engines and runtimes say, and what it means.
 def _words(text: str, image: str, spec: SandboxSpec) -> str:
     line = " ".join(text.split())[:400]
@@ -200,7 +207,7 @@ def _words(text: str, image: str, spec: SandboxSpec) -> str:
             "/bin/sh or Python 3 (a name without `-distroless` or `scratch`)."
         )
     if "exec format error" in text:
-        return f"The programs in the image {image!r} are for another machine. Get it for this one."
+        return _foreign(image)
     if "mount" in text and "source path" in text:
         return f"A mount's directory is not there: {line}. Correct the setting mount."
     if "runtime" in text.lower() and ("not found" in text or "unknown" in text.lower()):

@@ -49,6 +49,10 @@ _READ_ONLY = ("/proc/sys",)
 ENFORCED = {"MemoryLimit": "memory", "CpuCfsQuota": "CPUs", "PidsLimit": "processes"}
 
 
+# What images, and Podman, call what the kernel calls otherwise.
+_KERNEL_NAMES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
 class Machine(NamedTuple):
     """What must be known of the engine's machine; from `docker info`."""
 
@@ -62,10 +66,11 @@ class Machine(NamedTuple):
     @classmethod
     def from_info(cls, info: Mapping[str, Any]) -> Machine:
         """Read the answer of `GET /info`; what an engine leaves out does not bind us."""
+        architecture = str(info.get("Architecture") or "")
         return cls(
             cpus=int(info.get("NCPU") or 0) or 2**20,
             memory_bytes=int(info.get("MemTotal") or 0) or 2**60,
-            architecture=str(info.get("Architecture") or ""),
+            architecture=_KERNEL_NAMES.get(architecture, architecture),
             runtimes=tuple(info.get("Runtimes") or ()),
             unlimited=tuple(name for flag, name in ENFORCED.items() if info.get(flag) is False),
             counts_swap=info.get("SwapLimit") is not False,
@@ -74,7 +79,8 @@ class Machine(NamedTuple):
     @property
     def image_architecture(self) -> str:
         """As images name it: "amd64"."""
-        return {"x86_64": "amd64", "aarch64": "arm64"}.get(self.architecture, self.architecture)
+        images = {kernel: image for image, kernel in _KERNEL_NAMES.items()}
+        return images.get(self.architecture, self.architecture)
 
 
 def body(

@@ -37,13 +37,16 @@ def connect(timeout_s: float = TIMEOUT_S) -> Any:
     """
     import docker
 
+    class Client(docker.APIClient):  # type: ignore[misc]
+        # `requests` would take proxies, passwords and authorities from the environment, and
+        # REQUESTS_CA_BUNDLE even in place of the certificate that DOCKER_CERT_PATH names.
+        trust_env = property(lambda self: False, lambda self, value: None)
+
     try:
         arguments = docker.utils.kwargs_from_env()
         arguments.setdefault("base_url", _usual_socket())
         is_ssh = str(arguments["base_url"] or "").startswith("ssh://")
-        return docker.APIClient(
-            version="auto", timeout=timeout_s, use_ssh_client=is_ssh, **arguments
-        )
+        return Client(version="auto", timeout=timeout_s, use_ssh_client=is_ssh, **arguments)
     except Exception as error:  # docker, requests, paramiko, ssl and OSError: all say one thing
         raise unavailable(error) from None
 
@@ -79,6 +82,18 @@ def unavailable(error: BaseException) -> BackendUnavailable:
         return BackendUnavailable(
             f"The engine at {where} does not answer. Restart it, then run the cell again."
         )
+    if "SSHHTTPAdapter" in text or "paramiko" in text:
+        return BackendUnavailable(
+            f"An engine behind SSH ({where}) needs a package that is not here. Install it with: "
+            "pip install 'docker[ssh]'"
+        )
+    is_plain = "400 Client Error" in text and where.startswith("tcp://")
+    if is_plain or any(word in text for word in ("SSL", "TLS", "certificate")):
+        return BackendUnavailable(
+            f"The engine at {where} and this client do not know each other ({text}). Set "
+            "DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the directory with ca.pem, cert.pem "
+            "and key.pem for it."
+        )
     return BackendUnavailable(f"There is no engine at {where} ({text}). {_INSTALL}.")
 
 
@@ -96,13 +111,15 @@ class Event(NamedTuple):
 
     action: str  # "start", "oom", "kill", "stop", "die", "destroy", ...
     exit_code: int | None  # of "die"
+    time_ns: int = 0  # by the engine's clock
 
 
 def _event(item: dict[str, Any]) -> Event:
     code = str(item.get("Actor", {}).get("Attributes", {}).get("exitCode", ""))
     # Podman's name for the end of a container.
     action = {"died": "die", "remove": "destroy"}.get(item["Action"], item["Action"])
-    return Event(str(action), int(code) if code.isdigit() else None)
+    exit_code = int(code) if code.isdigit() else None
+    return Event(str(action), exit_code, int(item.get("timeNano") or 0))
 
 
 def _seconds(text: str) -> float:

@@ -49,6 +49,7 @@ class DockerSandbox(Sandbox):
         self._has_spoken = False
         self._last_heard_s = self._last_sent_s = 0.0
         self._usage = Usage(None, None, None, None)
+        self._kills = self._last_kill_ns = 0
         self._exit: asyncio.Task[Death] | None = None
         self._removed: Future[None] = Future()
         self._is_ending = False
@@ -221,16 +222,26 @@ class DockerSandbox(Sandbox):
         stats = api.stats(self.container_id, stream=False, one_shot=True)
         memory = stats.get("memory_stats", {})
         cpu_ns = stats.get("cpu_stats", {}).get("cpu_usage", {}).get("total_usage")
+        kills = self._count_kills()
+        # Where cgroups are version 2 an engine knows no peak; who was killed was at the limit.
+        otherwise = memory.get("limit") if kills else self._usage.peak_memory_bytes
         return Usage(
             cpu_s=None if cpu_ns is None else cpu_ns / 1e9,
             memory_bytes=memory.get("usage", self._usage.memory_bytes),
-            peak_memory_bytes=memory.get("max_usage", self._usage.peak_memory_bytes),
-            memory_kills=self._count_kills(),
+            peak_memory_bytes=memory.get("max_usage", otherwise),
+            memory_kills=kills,
         )
 
     def _count_kills(self) -> int | None:
+        """All that were ever seen: the engine forgets, and soon when a neighbour is busy."""
         found = self._events()
-        return None if found is None else sum(event.action == "oom" for event in found)
+        if found is None:
+            return None
+        with self._lock:
+            fresh = [e for e in found if e.action == "oom" and e.time_ns > self._last_kill_ns]
+            self._kills += len(fresh)
+            self._last_kill_ns = max([e.time_ns for e in fresh], default=self._last_kill_ns)
+            return self._kills
 
     def _events(self) -> list[engine.Event] | None:
         return self._engine.events_of(self.container_id, self._began_s)

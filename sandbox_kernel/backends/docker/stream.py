@@ -10,6 +10,7 @@ Works on whatever the SDK gives: a socket (unix, tcp), a TLS socket, or the two 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import select
@@ -19,7 +20,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from sandbox_kernel.backends.waiting import Readiness, until_ready
+from sandbox_kernel.backends.waiting import Readiness, until_ready, wake
 from sandbox_kernel.errors import BackendUnavailable
 
 READ_BYTES = 256 * 1024
@@ -48,6 +49,7 @@ class Stream:
         for fd in {self._in, self._out}:
             os.set_blocking(fd, False)
         self._readiness: Readiness | None = None
+        self._writers: set[asyncio.Future[None]] = set()
         self._is_closed = False
 
     def _read(self) -> bytes:
@@ -92,7 +94,7 @@ class Stream:
             try:
                 view = view[self._write(view) :]
             except BlockingIOError:
-                await until_ready(self._out, is_writer=True)
+                await until_ready(self._out, is_writer=True, waiting=self._writers)
 
     def read_by(self, deadline_s: float) -> bytes:
         """As `read`, in a thread; `deadline_s` on the monotonic clock.
@@ -122,8 +124,10 @@ class Stream:
                         return
 
     def release(self) -> None:
-        """Let a reader that waits see the end. In the loop."""
+        """Let who waits to read or write see the end. In the loop."""
         self._is_closed = True
+        for writer in self._writers:
+            wake(writer)
         if self._readiness is not None:
             self._readiness.release()
 

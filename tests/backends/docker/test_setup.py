@@ -29,7 +29,7 @@ from sandbox_kernel.backends.docker.build_errors import BuildFailed, explained, 
 from sandbox_kernel.backends.docker.building import Recipe
 from sandbox_kernel.errors import SettingsError
 from tests.support import docker_engine
-from tests.support.engines import imported_image
+from tests.support.engines import loaded_image
 from tests.support.registry import registry
 
 NOWHERE = "127.0.0.1:1/sandbox-kernel-tests/nothing"
@@ -203,7 +203,7 @@ def test_every_uid_that_a_container_may_get_has_a_name_and_a_group(python_image:
 
 def test_the_image_has_no_wheels_and_no_package_lists(python_image: str):
     look = "ls -d /wheels /work 2>/dev/null; find /var/lib/apt/lists /var/cache/apt -size +0"
-    assert run(python_image, "sh", "-c", f"{look} -type f; true", user="0:0") == ""
+    assert run(python_image, "sh", "-c", f"{look} -type f 2>/dev/null; true") == ""
 
 
 def test_the_image_starts_nothing_of_its_base(python_image: str):
@@ -387,11 +387,8 @@ def test_apt_without_a_network_is_named_as_such(workshop: Workshop):
 
 
 def test_a_base_without_anything_is_a_sentence(workshop: Workshop):
-    content = BytesIO()
-    with TarFile(fileobj=content, mode="w") as archive:
-        archive.addfile(TarInfo("empty"))
     workshop.write("once.Dockerfile", "RUN true")
-    with imported_image(content.getvalue(), f"{workshop.repository}:empty") as name:
+    with loaded_image(workshop.api, f"{workshop.repository}/empty", {"empty": b""}) as name:
         recipe = Recipe("once.Dockerfile", name, f"{workshop.repository}:no", {})
         with pytest.raises(BuildFailed, match=r"The base has no apt.*--base"):
             building.build(recipe, Told())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from sandbox_kernel.backends.docker.shell import entry_script
 from sandbox_kernel.errors import RequestRefused
 from sandbox_kernel.session import Session
 from tests.support.busybox import busybox_image, shell_image
-from tests.support.engines import Docked, containers, imported_image, shared_engine
+from tests.support.engines import Docked, containers, image, shared_engine
 
 Open = Callable[..., Docked]
 # Every cell's notice comes with the first; tests that count look at what follows.
@@ -270,32 +271,29 @@ async def test_nothing_is_left_when_the_session_is_closed(shell):
     assert container not in containers(shared_engine().api())
 
 
-def _python_image() -> str:
-    from tests.support.engines import image
-
-    return image(shared_engine().api())
-
-
-async def test_an_image_with_python_gets_the_supervisor_with_all_its_powers(dock, tmp_path):
+async def test_an_image_with_python_gets_the_supervisor_with_all_its_powers(dock):
     """The twin: the same start script finds Python, and sends it the guest's code."""
     api = shared_engine().api()
-    with _relabelled(api, _python_image()) as name:
+    with _unlabelled(api, image(api)) as name:
         docked = dock(spec={"image": name})
-        cell = await docked.run("x = 41")
-        cell = await docked.run("print(x + 1)")
-        assert cell.text() == "42\n"
+        await docked.run("x = 41")
+        assert (await docked.run("print(x + 1)")).text() == "42\n"
         await docked.session.files.write("a.txt", b"in")
         assert await docked.session.files.read("a.txt") == b"in"
+        await docked.session.close()
 
 
-def _relabelled(api: Any, name: str) -> Any:
+@contextlib.contextmanager
+def _unlabelled(api: Any, name: str) -> Iterator[str]:
     """The same files, without the label that says that the guest's code is among them."""
     container = api.create_container(name, command=["true"])["Id"]
+    repository = f"sandbox-kernel-tests/unlabelled-{container[:12]}"
     try:
-        content = b"".join(api.export(container))
+        api.import_image_from_data(b"".join(api.export(container)), repository=repository)
+        yield repository
     finally:
         api.remove_container(container, force=True)
-    return imported_image(content, "sandbox-kernel-tests/unlabelled")
+        api.remove_image(repository)
 
 
 def test_the_script_does_nothing_where_it_is_not_the_first_process():

@@ -51,8 +51,12 @@ run() {
     if command eval 'cell "$@" </dev/null 2>&3 3>&- & pid=$!' 3>&2 2>/dev/null; then
         # A `stop` that comes before the cell can hear it would be lost.
         left=500000
-        while [ -z "$is_up$is_woken" ] && [ "$left" -gt 0 ]; do
+        while [ -z "$is_up" ] && [ -n "$pid" ] && [ "$left" -gt 0 ]; do
             left=$((left - 1))
+            if [ -n "$is_woken" ]; then
+                is_woken=
+                look
+            fi
         done
     else
         mark "$token" begin
@@ -64,7 +68,7 @@ run() {
 
 # In a process of its own, which outlives SIGTERM to tell how its program ended.
 cell() {
-    trap 'finish "end 143"' TERM
+    trap : TERM
     mark "$token" begin
     write || finish unwritten
     find || finish missing
@@ -92,7 +96,6 @@ cell() {
 }
 
 finish() {
-    trap '' TERM
     mark "$token" "$1"
     rm -f "$path" 2>/dev/null
     exit 0
