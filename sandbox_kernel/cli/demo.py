@@ -1,12 +1,19 @@
-"""`demo`: the example notebooks through the installed kernel, as a Jupyter client would."""
+"""`demo`: the example notebooks through our kernels, as a Jupyter client would.
+
+Rule 1: a notebook is somebody's file. It may ask for a language in a container; whatever
+else it names, a kernel of another package among it, it runs in the usual sandbox.
+Rule 2: an example that this machine cannot run is left out, in one line with the remedy; a
+notebook that was named is an error then.
+"""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandbox_kernel.cli import DONE, FAILED, complain
 from sandbox_kernel.errors import SandboxKernelError, SettingsError
@@ -21,6 +28,16 @@ CELL_TIMEOUT_S = 300
 _LONGEST_DATA_BYTES = 50 * 1024 * 1024
 
 
+class Job(NamedTuple):
+    """One notebook, and what executes it."""
+
+    path: Path
+    notebook: Any
+    kernel: str  # a kernelspec's name
+    language: str = ""  # "": the usual kernel; else the language of its containers
+    image: str = ""
+
+
 class CellFailedInDemo(SandboxKernelError):
     """A cell of a notebook failed. Remedy: open the executed notebook that the message names."""
 
@@ -29,7 +46,8 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "demo",
         help="execute the example notebooks in the sandbox",
-        description="Execute notebooks through the installed kernel; keep them as ipynb and html.",
+        description="Execute notebooks in sandboxes; keep them as ipynb and html. Those that ask "
+        "for a container need an engine and an image.",
         allow_abbrev=False,
     )
     parser.add_argument("notebooks", metavar="NOTEBOOK", nargs="*", help="default: the examples")
@@ -40,27 +58,34 @@ def add(commands: Any) -> None:
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    from sandbox_kernel.cli.warm import warm_up
-    from sandbox_kernel.settings import Settings
+    from tempfile import TemporaryDirectory
 
-    paths = [Path(item) for item in arguments.notebooks] or examples()
+    named = [Path(item) for item in arguments.notebooks]
     output = Path(arguments.output).absolute()
-    _require_ready(paths, output)
-    boundary = _boundary()
-    warm_up(Settings.load())
+    _require_ready(named or examples(), output)
+    jobs = _possible([_job(path) for path in named or examples()], may_skip=not named)
+    boundary = _boundary(jobs)
+    with TemporaryDirectory(prefix="sandbox-kernel-demo-") as prefix:
+        _provide_kernels(jobs, prefix)
+        failures = _execute_all(jobs, output, prefix)
+    _say_where(jobs, output, boundary)
+    return FAILED if failures else DONE
+
+
+def _execute_all(jobs: list[Job], output: Path, prefix: str) -> int:
+    """How many of them failed."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     failures = 0
     with Progress(*columns, TextColumn("{task.fields[cell]}")) as progress:
-        for path in paths:
+        for job in jobs:
             try:
-                _execute(path, output, progress)
+                _execute(job, output, prefix, progress)
             except CellFailedInDemo as error:
                 progress.stop()
                 failures += complain(error)
-    _say_where(paths, output, boundary)
-    return FAILED if failures else DONE
+    return failures
 
 
 def examples() -> list[Path]:
@@ -77,17 +102,11 @@ def _require_ready(paths: list[Path], output: Path) -> None:
     """Everything that can be known before a kernel is started."""
     from importlib.util import find_spec
 
-    from sandbox_kernel import kernelspecs
-
     missing = [name for name in ("nbclient", "nbconvert") if find_spec(name) is None]
     if missing:
         raise SandboxKernelError(
             f"The demo needs {' and '.join(missing)}. "
             "Install them with: pip install 'sandbox-kernel[demo]'"
-        )
-    if kernelspecs.find(KERNEL) is None:
-        raise SandboxKernelError(
-            f"Jupyter has no kernel {KERNEL}. Install it with: sandbox-kernel install"
         )
     for path in paths:
         if not path.is_file():
@@ -96,43 +115,125 @@ def _require_ready(paths: list[Path], output: Path) -> None:
             raise SettingsError(f"{path} would be overwritten; choose another --output.")
 
 
-def _boundary() -> str:
-    """What isolates, found by trying.
+def _boundary(jobs: list[Job]) -> str:
+    """What isolates notebooks without containers, found by trying; "" when there are none.
 
     Raises:
-        SandboxKernelError: nothing does.
+        SandboxKernelError: nothing does, or Jupyter lacks the kernel.
     """
-    from sandbox_kernel import backends
+    from sandbox_kernel import backends, kernelspecs
+    from sandbox_kernel.cli.warm import warm_up
     from sandbox_kernel.settings import Settings
 
-    check = backends.get(Settings.load().backend).check()
+    if all(job.language for job in jobs):
+        return ""
+    if kernelspecs.find(KERNEL) is None:
+        raise SandboxKernelError(
+            f"Jupyter has no kernel {KERNEL}. Install it with: sandbox-kernel install"
+        )
+    settings = Settings.load()
+    check = backends.get(settings.backend).check()
     if not check.is_usable:
         raise SandboxKernelError(f"{check.reason} {check.remedy}")
+    warm_up(settings)
     return check.boundary
+
+
+# --- which kernel ---------------------------------------------------------------------
+
+
+def _job(path: Path) -> Job:
+    from sandbox_kernel import kernelspecs, languages
+
+    notebook = _read(path)
+    asked = str(notebook.metadata.get("kernelspec", {}).get("name", ""))
+    match = re.fullmatch(r"sandbox-([a-z]+)-docker", asked)
+    if match is None or match[1] not in languages.names():
+        return Job(path, notebook, KERNEL)
+    spec = kernelspecs.find(asked)
+    image = spec.options.get("image") if spec and spec.is_ours else None
+    return Job(path, notebook, asked, match[1], image or languages.get(match[1]).image)
+
+
+def _possible(jobs: list[Job], *, may_skip: bool) -> list[Job]:
+    """Those that can be executed here; a line about each other one.
+
+    Raises:
+        SandboxKernelError: one cannot, and `may_skip` is false.
+    """
+    possible = []
+    for job in jobs:
+        problem = _problem(job) if job.language else ""
+        if not problem:
+            possible.append(job)
+        elif may_skip:
+            print(f"Skipped {job.path.name}: {problem}")
+        else:
+            raise SandboxKernelError(f"{job.path.name} cannot be executed: {problem}")
+    return possible
+
+
+def _problem(job: Job) -> str:
+    """Why a notebook cannot have its container, with the remedy; "" when it can."""
+    from contextlib import closing
+
+    from sandbox_kernel.backends.docker import building, engine
+
+    option = "" if job.language == "python" else f" --language {job.language}"
+    setup = f"sandbox-kernel setup docker{option}"
+    try:
+        with closing(engine.connect()) as api:
+            is_there = building.inspect(api, job.image) is not None
+    except SandboxKernelError as error:
+        return f"it needs Docker. {error} Then: {setup}"
+    return "" if is_there else f"there is no image {job.image}. Make it with: {setup}"
+
+
+def _provide_kernels(jobs: list[Job], prefix: str) -> None:
+    """A kernelspec under `prefix` for each container's kernel that Jupyter does not have."""
+    from sandbox_kernel import kernelspecs
+
+    for job in jobs:
+        spec = kernelspecs.find(job.kernel)
+        if job.language and not (spec and spec.is_ours):
+            options = {"backend": "docker", "language": job.language}
+            kernelspecs.install(options, name=job.kernel, prefix=prefix)
+
+
+def _manager(kernel: str, prefix: str) -> Any:
+    """Who starts a kernel: one of those under `prefix`, else Jupyter's own."""
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+
+    from sandbox_kernel import kernelspecs
+
+    specs = KernelSpecManager()
+    specs.kernel_dirs = [str(kernelspecs.directory_for(prefix)), *specs.kernel_dirs]
+    return AsyncKernelManager(kernel_name=kernel, kernel_spec_manager=specs)
 
 
 # --- one notebook ---------------------------------------------------------------------
 
 
-def _execute(path: Path, output: Path, progress: Progress) -> None:
+def _execute(job: Job, output: Path, prefix: str, progress: Progress) -> None:
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-    notebook = _read(path)
+    path, notebook = job.path, job.notebook
     _copy_data(path, notebook, output)
     total = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in notebook.cells)
     task = progress.add_task(path.stem, total=total, cell="")
     client = NotebookClient(
         notebook,
-        kernel_name=KERNEL,
+        km=_manager(job.kernel, prefix),
         timeout=CELL_TIMEOUT_S,
         resources={"metadata": {"path": str(output)}},
         on_cell_start=lambda cell, **_: progress.update(task, cell=_title(cell)),
         on_cell_executed=lambda **_: progress.advance(task),
     )
     try:
-        client.execute()
+        client.execute(cleanup_kc=True)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         raise CellFailedInDemo(
             f"{path.name} failed; see {output / path.name}. {_last_line(error)}"
@@ -192,8 +293,6 @@ def _title(cell: Any) -> str:
 
 
 def _last_line(error: BaseException) -> str:
-    import re
-
     lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()
     return lines[-1] if lines else type(error).__name__
 
@@ -201,14 +300,30 @@ def _last_line(error: BaseException) -> str:
 # --- what to do next ------------------------------------------------------------------
 
 
-def _say_where(paths: list[Path], output: Path, boundary: str) -> None:
-    print(f"\nEvery cell ran behind: {boundary}")
+def _say_where(jobs: list[Job], output: Path, boundary: str) -> None:
+    images = dict.fromkeys(job.image for job in jobs if job.language)
+    print()
+    if boundary:
+        which = "Every cell" if not images else "Cells without a container"
+        print(f"{which} ran behind: {boundary}")
+    for image in images:
+        names = ", ".join(job.path.name for job in jobs if job.image == image)
+        print(f"{names} ran in a container of {image}")
     print("Executed notebooks, each also as html:")
-    for path in paths:
-        print(f"  {output / path.name}")
-        print(f"  {output / path.stem}.html")
+    for job in jobs:
+        print(f"  {output / job.path.name}")
+        print(f"  {output / job.path.stem}.html")
+    _say_next(jobs, output)
+
+
+def _say_next(jobs: Iterable[Job], output: Path) -> None:
     from importlib.util import find_spec
 
+    from sandbox_kernel import kernelspecs
+
+    for job in {job.kernel: job for job in jobs if kernelspecs.find(job.kernel) is None}.values():
+        option = "" if job.language == "python" else f" --language {job.language}"
+        print(f"For {job.path.name} in Jupyter: sandbox-kernel install --backend docker{option}")
     lab = f"{Path(sys.executable).parent / 'jupyter'} lab {output}"
     if find_spec("jupyterlab") is None:
         print("For JupyterLab: pip install 'sandbox-kernel[lab]'")

@@ -349,9 +349,10 @@ class TestInfoRequests:
         assert reply["msg_type"] == "usage_reply"
 
     @ours_only
-    def test_the_banner_names_the_boundary(self, shared_kernel: Kernel):
+    def test_the_banner_names_the_boundary(self, shared_kernel: Kernel, kernel_backend: str):
         banner = shared_kernel.request("kernel_info_request", {})["content"]["banner"]
         assert "sandbox" in banner.lower()
+        assert ("docker: a container" in banner) == (kernel_backend == "docker")
 
     def test_an_unknown_request_harms_nobody(self, shared_kernel: Kernel):
         for channel in ("shell", "control"):

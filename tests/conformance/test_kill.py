@@ -79,9 +79,7 @@ def test_killing_the_kernel_leaves_no_process_group_mount_container_or_file(
         kill_at(moment, temporary, kernel_backend)
 
 
-def kill_at(
-    moment: Callable[[KernelManager, Traces], None], temporary: Path, backend: str
-) -> None:
+def kill_at(moment: Callable[[KernelManager, Traces], None], temporary: Path, backend: str) -> None:
     manager = KernelManager(kernel_name=KERNEL_NAME)
     manager.start_kernel(env=environment(backend, {"TMPDIR": str(temporary)}))
     pid = manager.provisioner.pid

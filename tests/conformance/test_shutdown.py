@@ -1,10 +1,14 @@
-"""Shutdown and restart: answered, in time, and nothing of them left behind."""
+"""Shutdown and restart: answered, in time, and nothing of them left behind.
+
+A kernel's containers are looked for where it ends: in `running_kernel`.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.support.kernels import IS_OURS, Family, Kernel, running_kernel
+from tests.support import docker_engine
+from tests.support.kernels import IS_OURS, Family, Kernel, environment, running_kernel
 from tests.support.waiting import until
 
 ours_only = pytest.mark.skipif(not IS_OURS, reason="a promise of the sandbox kernel's alone")
@@ -77,7 +81,7 @@ def test_status_starting_is_said_once(kernel: Kernel):
 
 
 @ours_only
-def test_a_client_with_a_dead_parent_is_noticed(tmp_path):
+def test_a_client_with_a_dead_parent_is_noticed(tmp_path, kernel_backend):
     """JPY_PARENT_PID: when who started the kernel is gone, the kernel ends."""
     import subprocess
     import sys
@@ -90,13 +94,22 @@ def test_a_client_with_a_dead_parent_is_noticed(tmp_path):
         "os._exit(0)\n"
     )
     starter = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, cwd=tmp_path
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        cwd=tmp_path,
+        env=environment(kernel_backend),
+        check=False,
     )
     assert starter.returncode == 0, starter.stderr
     family = Family(int(starter.stdout))
     family.note()
     try:
         until(lambda: not family.alive(), "the orphan's end", timeout_s=60)
+        if kernel_backend == "docker":
+            owners = family.pids
+            until(lambda: not docker_engine.containers_of(*owners), "its container's end")
     finally:
         family.end()
 
@@ -108,10 +121,10 @@ def _name() -> str:
 
 
 @ours_only
-def test_the_kernel_ends_by_sigterm_with_everything(tmp_path):
+def test_the_kernel_ends_by_sigterm_with_everything(tmp_path, kernel_backend):
     import signal
 
-    with running_kernel(cwd=tmp_path) as kernel:
+    with running_kernel(backend=kernel_backend, cwd=tmp_path) as kernel:
         kernel.run("import subprocess; child = subprocess.Popen(['sleep', '3600'])")
         family = Family(kernel.pid)
         family.note()

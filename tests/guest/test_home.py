@@ -5,7 +5,7 @@ import os
 from sandbox_kernel.guest.home import furnish
 
 
-def test_prepared_files_are_copied_with_their_directories(tmp_path):
+def test_prepared_files_are_shown_with_their_directories(tmp_path):
     prepared, home = tmp_path / "prepared", tmp_path / "home"
     (prepared / ".cache" / "matplotlib").mkdir(parents=True)
     (prepared / ".cache" / "matplotlib" / "fontlist.json").write_bytes(b"{}")

@@ -1,7 +1,7 @@
 """Engines: the one that runs here, and others of a test's own that may be hung, ended and asked.
 
-Rule 1: an engine of a test's own has every directory below one temporary one, and no bridge;
-it is ended by its processes' ids, and so are its containers.
+Rule 1: an engine of a test's own has every directory below one temporary one, and a bridge of
+its own; it is ended by its processes' ids, and so are its containers.
 Rule 2: what a census counts on the shared engine is told apart by our labels, never by names.
 """
 
@@ -30,6 +30,7 @@ from sandbox_kernel.backends.docker import DockerBackend, owners
 from sandbox_kernel.backends.docker.engine import Engine
 from sandbox_kernel.session import Session
 from tests.support import docker_engine
+from tests.support.bridges import bridge
 from tests.support.sessions import Cell
 from tests.support.waiting import DEADLINE_S, until
 
@@ -123,6 +124,8 @@ class OwnEngine:
         self.arguments = list(arguments)
         self._environment = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
+        self._network = contextlib.ExitStack()
+        self._bridge = self._network.enter_context(bridge())
         self._log = directory / "engine.log"
 
     def start(self) -> None:
@@ -149,7 +152,8 @@ class OwnEngine:
             *hosts,
             *("--data-root", f"{self.directory}/data", "--exec-root", f"{self.directory}/exec"),
             *("--pidfile", f"{self.directory}/pid", "--config-file", f"{self.directory}/none.json"),
-            *("--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"),
+            f"--bridge={self._bridge}",
+            *("--iptables=false", "--ip-forward=false", "--ip-masq=false"),
             *("--shutdown-timeout", "1"),
             *self.arguments,
         ]
@@ -225,6 +229,7 @@ class OwnEngine:
         psutil.wait_procs(left, timeout=20)
         for mount in sorted(_mounts_below(self.directory), key=len, reverse=True):
             subprocess.run(["umount", "-l", mount], check=False, capture_output=True, timeout=20)
+        self._network.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

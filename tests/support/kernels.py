@@ -262,6 +262,8 @@ def running_kernel(
         family.note()
         yield kernel
     finally:
+        if manager.has_kernel:  # another process since, when it was restarted
+            family.add(manager.provisioner.pid)
         family.note()
         with contextlib.suppress(UnboundLocalError):
             kernel.stop()
@@ -285,6 +287,9 @@ class Family:
 
     def __init__(self, pid: int) -> None:
         self._members: set[psutil.Process] = set()
+        self.add(pid)
+
+    def add(self, pid: int) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             self._members.add(psutil.Process(pid))
 

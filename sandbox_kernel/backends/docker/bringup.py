@@ -54,7 +54,9 @@ def start(
     api, image = eng.api(), spec.image or languages.get(spec.language).image
     machine = container.Machine.from_info(eng.info())
     found = _inspect(eng, image, machine)
-    is_ours = (found.get("Config", {}).get("Labels") or {}).get(guest_code.GUEST_LABEL) == guest_code.digest()
+    is_ours = (found.get("Config", {}).get("Labels") or {}).get(
+        guest_code.GUEST_LABEL
+    ) == guest_code.digest()
     binds, tmpfs = mounts.host_config(
         spec.mounts, is_local=eng.is_local(), data_root=str(eng.info().get("DockerRootDir") or "")
     )
@@ -201,6 +203,11 @@ def _foreign(image: str) -> str:
 # What engines and runtimes say, and what it means.
 def _words(text: str, image: str, spec: SandboxSpec) -> str:
     line = " ".join(text.split())[:400]
+    if "opening seccomp profile" in text or "unknown mount option" in text:  # Podman 4
+        return (
+            "This engine takes neither a system call filter from its clients nor a limit on the "
+            "number of files, so nothing is run in it. Use Docker Engine, which Podman 4 is not."
+        )
     if "/bin/sh" in text and ("no such file" in text or "not found" in text):
         return (
             f"The image {image!r} has no shell, so nothing can be run in it. Choose one with "
