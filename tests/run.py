@@ -48,6 +48,8 @@ DOCKERD_START_S = 60.0
 DOCKERD_STOP_S = 30.0
 # A base from packages, Python from packages, and wheels: two minutes on two cores.
 IMAGES_TIMEOUT_S = 900
+# Those of the notebooks; the others differ from them by a list of packages.
+LANGUAGES = ("python", "bash")
 
 
 def main(arguments: list[str]) -> int:
@@ -104,6 +106,8 @@ def missing_packages() -> list[str]:
         missing.append("docker.io")
     if not any(map(shutil.which, ("mmdebstrap", "debootstrap"))):
         missing.append("mmdebstrap")
+    if shutil.which("sshd", path=_system_path()) is None:  # an engine behind SSH
+        missing.append("openssh-server")
     return missing
 
 
@@ -232,21 +236,23 @@ def _stop_daemon(process: subprocess.Popen[bytes]) -> None:
 
 
 def build_images() -> None:
-    """The image that the tests use, as a user gets it; a second when it is there."""
+    """The images that the tests use, as a user gets them; a second when they are there."""
     command = [sys.executable, "-m", "sandbox_kernel.cli", "setup", "docker"]
+    for language in LANGUAGES:
+        command += ["--language", language]
     has_maker = any(map(shutil.which, ("mmdebstrap", "debootstrap")))
     if has_maker and os.geteuid() == 0:
         command.append("--make-base")
-    say("Building the image, unless it is there.")
+    say("Building the images, unless they are there.")
     try:
         done = subprocess.run(
             command, cwd=ROOT, stdin=subprocess.DEVNULL, timeout=IMAGES_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        say(f"The image was not built within {IMAGES_TIMEOUT_S} s.")
+        say(f"The images were not built within {IMAGES_TIMEOUT_S} s.")
         return
     if done.returncode:
-        say("The image could not be built: tests that need it say so.")
+        say("The images could not be built: tests that need it say so.")
 
 
 # --- the tests ------------------------------------------------------------------------

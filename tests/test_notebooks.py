@@ -1,16 +1,19 @@
 """The example notebooks, executed through the installed kernelspec as a user would.
 
 Each is executed once, in a copy of `notebooks/`, and its outputs are looked at by cell id.
-A new notebook is found and executed by itself; add what it must show to `SHOWN`.
+A new notebook is found and executed by itself; add what it must show to `SHOWN`. Those in
+containers need an engine and their image: without, they are skipped, or fail where both are
+required.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +21,18 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from sandbox_kernel import kernelspecs, languages
+from tests.support import docker_engine
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 # What a notebook may take on two noisy cores; alone it takes a few seconds.
 TIMEOUT_S = 120
 
 pytestmark = pytest.mark.timeout(2 * TIMEOUT_S)
+
+# What a notebook is written in, when it isn't Python beside the kernel: it runs in a container.
+CONTAINERS = {"04-containers": "python", "05-languages-and-images": "bash"}
 
 # notebook: cell: a MIME type or stream that it must show, and a pattern found in it.
 SHOWN: dict[str, dict[str, list[tuple[str, str]]]] = {
@@ -87,6 +96,37 @@ SHOWN: dict[str, dict[str, list[tuple[str, str]]]] = {
         "put-refused": [("error", "etc/hostname")],
         "get-above-refused": [("error", "strongest.csv")],
     },
+    "04-containers": {
+        "status": [("text/plain", "docker: a container of sandbox-kernel/python")],
+        "inside": [
+            ("stdout", r"Python 3\.\d+\.\d+, host name sandbox\n"),
+            ("stdout", r"numpy \d.*pandas \d.*matplotlib \d"),
+            ("stdout", r"user id: 6[12]\d\d\d\n"),
+            ("stdout", "capabilities: 0+\n"),
+            ("stdout", "/workspace with nothing in it"),
+            ("stdout", "new file in /opt: OSError: .*Read-only"),
+            ("stdout", "Python itself to write: (OSError|PermissionError)"),
+            ("stdout", "a name on the internet: gaierror"),
+            ("stdout", "the engine's socket: FileNotFoundError"),
+        ],
+        "load": [("text/html", "<table"), ("text/html", "Taiwan")],
+        "law": [("image/png", "^iVBOR")],
+        "swarm": [("image/png", "^iVBOR"), ("text/plain", r"hualien\.png")],
+        "too-much": [("error", r"MemoryLimitExceeded.*2 GiB \(memory\)")],
+        "after-too-much": [("stdout", r"earthquakes\.json hualien\.png")],
+        "status-again": [("text/plain", "generation 2")],
+    },
+    "05-languages-and-images": {
+        "status": [("text/plain", "docker: a container of sandbox-kernel/shell")],
+        "one": [("stdout", "GNU bash"), ("stdout", "step 3 of 3"), ("stderr", "variables don't")],
+        "persist": [("stdout", "set: blue"), ("text/plain", r"colour\.txt")],
+        "persisted": [("stdout", "the variable: gone\nthe file: blue\n")],
+        "pipeline": [("stdout", r" 641 rain\n +640 sun\n")],
+        "months": [("text/html", "<table"), ("text/html", "rain_mm_a_year")],
+        "chart": [("text/html", "<img src=.data:image/svg")],
+        "error": [("stdout", "exit code: 1"), ("stderr", "standard error"), ("error", "code 3")],
+        "after-error": [("stdout", "4 files are still there")],
+    },
 }
 
 
@@ -121,19 +161,46 @@ def _pairs(output: Any) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def executed(
-    kernel_name: str, tmp_path_factory: pytest.TempPathFactory
+    kernel_name: str, container_kernels: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Executed]:
     """Executes a notebook at the first call and remembers what came out."""
     done: dict[str, Executed] = {}
 
     def execute(name: str) -> Executed:
+        if name in CONTAINERS:
+            _require_image(CONTAINERS[name])
         if name not in done:
             folder = tmp_path_factory.mktemp(name) / "notebooks"
             shutil.copytree(FOLDER, folder)
-            done[name] = _execute(folder, name, kernel_name)
+            done[name] = _execute(folder, name, container_kernels.get(name, kernel_name))
         return done[name]
 
     return execute
+
+
+@pytest.fixture(scope="module")
+def container_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Notebook -> kernelspec, as `install --backend docker` writes them, where Jupyter looks."""
+    prefix = tmp_path_factory.mktemp("prefix")
+    made = {
+        name: kernelspecs.install(
+            {"backend": "docker", "language": language}, prefix=str(prefix)
+        ).name
+        for name, language in CONTAINERS.items()
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        places = [str(prefix / "share" / "jupyter"), os.environ.get("JUPYTER_PATH", "")]
+        patch.setenv("JUPYTER_PATH", os.pathsep.join(filter(None, places)))
+        yield made
+
+
+def _require_image(language: str) -> None:
+    docker_engine.require()
+    image = languages.get(language).image
+    if not docker_engine.api().images(image):
+        command = f"sandbox-kernel setup docker --language {language}"
+        reason = f"docker: There is no image {image}. Make it with: {command}"
+        (pytest.fail if docker_engine.is_required() else pytest.skip)(reason)
 
 
 def _execute(folder: Path, name: str, kernel_name: str) -> Executed:
@@ -164,7 +231,10 @@ def test_a_committed_notebook_holds_no_outputs_and_asks_for_the_sandbox(name):
     nbformat.validate(notebook)
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert [cell["id"] for cell in code if cell["outputs"] or cell["execution_count"]] == []
-    assert notebook["metadata"]["kernelspec"]["name"] == "sandbox-python"
+    language = CONTAINERS.get(name)
+    kernel = f"sandbox-{language}-docker" if language else "sandbox-python"
+    assert notebook["metadata"]["kernelspec"]["name"] == kernel
+    assert notebook["metadata"]["language_info"]["name"] == (language or "python")
     assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
 
 
@@ -226,6 +296,28 @@ def test_what_was_not_fetched_stays_off_the_host(executed):
     new = {path.name for path in folder.iterdir()} - {path.name for path in FOLDER.iterdir()}
     assert new <= {"earthquakes-sorted.json"}
     assert sorted(path.name for path in folder.parent.iterdir()) == ["notebooks"]
+
+
+def test_a_picture_that_a_container_saved_is_all_that_its_cell_shows(executed):
+    kinds = [kind for kind, _ in executed("04-containers").shown("swarm")]
+    assert kinds.count("image/png") == 1
+    assert "stderr" not in kinds
+
+
+def test_the_table_of_languages_names_all_there_are_with_their_images_and_programs():
+    committed = _committed("05-languages-and-images")["cells"]
+    (source,) = ("".join(cell["source"]) for cell in committed if cell["id"] == "languages-title")
+    rows = re.findall(r"^\| (`[a-z`, ]+) \| `([^`]+)` \| (.*) \|$", source, re.MULTILINE)
+    told = {
+        name: (image, programs)
+        for names, image, programs in rows
+        for name in re.findall(r"`([^`]+)`", names)
+    }
+    assert sorted(told) == sorted(languages.names())
+    for name, (image, programs) in told.items():
+        language = languages.get(name)
+        assert image == language.image
+        assert name == "python" or f"`{language.command[0]}`" in programs
 
 
 def test_data_is_small_and_its_source_is_named():

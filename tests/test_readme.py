@@ -18,12 +18,15 @@ from pathlib import Path
 
 import pytest
 
+from sandbox_kernel import kernelspecs, languages
+from sandbox_kernel.backends.docker import engine
 from sandbox_kernel.cli import build_parser
 from sandbox_kernel.cli.options import chosen_settings
 from sandbox_kernel.kernel import magics
 from sandbox_kernel.limits import Limits
 from sandbox_kernel.settings import TABLE, Settings
 from tests import run
+from tests.support import docker_engine
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -63,6 +66,27 @@ def _parses(command: str, folder: Path) -> None:
     """A `sandbox-kernel` line: the real parser takes it, and its settings make sense."""
     arguments = build_parser().parse_args(shlex.split(command)[1:])
     Settings.load(chosen_settings(arguments), environ={"HOME": str(folder)})
+
+
+def _sets_up(command: str, folder: Path) -> None:
+    """Building takes minutes and pulling a registry: what is asked for exists."""
+    from sandbox_kernel.backends.docker import setup
+
+    arguments = build_parser().parse_args(shlex.split(command)[1:])
+    assert setup.families(arguments.language or ["python"])
+
+
+def _installs(command: str, folder: Path) -> None:
+    """For a folder in place of this user; and the kernel reads what was written."""
+    arguments = build_parser().parse_args(shlex.split(command)[1:])
+    chosen = chosen_settings(arguments)
+    spec = kernelspecs.install(
+        chosen, name=arguments.name, display_name=arguments.display_name, prefix=str(folder)
+    )
+    written = kernelspecs.read(spec.directory)
+    assert written is not None
+    assert written.options == chosen
+    Settings.load(written.options, environ={"HOME": str(folder)})
 
 
 def _runs(command: str, folder: Path) -> str:
@@ -128,6 +152,8 @@ def _names_a_test_option(command: str, folder: Path) -> None:
 
 # The first pattern that matches tells how a line is checked.
 CHECKS: list[tuple[str, Callable[[str, Path], object]]] = [
+    (r"sandbox-kernel setup ", _sets_up),
+    (r"sandbox-kernel install ", _installs),
     (r"sandbox-kernel ", _parses),
     (r"python3 -m venv .*demo$", _is_the_demo_command),
     (r"python3 -m venv .*run\.py$", _is_the_test_command),
@@ -169,8 +195,10 @@ def test_the_first_command_leads_from_a_fresh_clone_to_an_executed_demo(tmp_path
     )
     assert done.returncode == 0, done.stdout[-4000:]
     made = {path.name for path in (clone / "demo-output").rglob("*")}
+    skipped = set(re.findall(r"^Skipped (\S+\.ipynb): .*setup docker", done.stdout, re.MULTILINE))
+    assert not (skipped and docker_engine.is_required()), done.stdout[-4000:]
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
-        assert {notebook.name, f"{notebook.stem}.html"} <= made
+        assert notebook.name in skipped or {notebook.name, f"{notebook.stem}.html"} <= made
 
 
 def _package_index_answers(folder: Path) -> bool:
@@ -260,6 +288,18 @@ def test_the_sandbox_lines_of_its_table_are_all_there_are():
 
 
 _ORDER = ["files", "get", "put", "status", "help"]
+
+
+def test_the_languages_that_it_names_are_all_there_are():
+    named = re.search(r"Ours are for (.*?);", README, re.DOTALL)
+    assert named is not None
+    assert sorted(re.findall(r"`(\w+)`", named[1])) == sorted(languages.names())
+
+
+def test_the_oldest_engine_that_it_names_is_the_oldest_that_works():
+    named = re.search(r"Docker Engine 20\.10 \(API (\d+\.\d+)\) or newer", README)
+    assert named is not None
+    assert named[1] == engine.API_VERSION
 
 
 def test_the_python_that_it_asks_for_is_the_one_that_the_package_does():

@@ -143,16 +143,27 @@ def _boundary(jobs: list[Job]) -> str:
 
 
 def _job(path: Path) -> Job:
-    from sandbox_kernel import kernelspecs, languages
+    from sandbox_kernel import languages
+    from sandbox_kernel.settings import Settings
 
     notebook = _read(path)
     asked = str(notebook.metadata.get("kernelspec", {}).get("name", ""))
     match = re.fullmatch(r"sandbox-([a-z]+)-docker", asked)
     if match is None or match[1] not in languages.names():
         return Job(path, notebook, KERNEL)
-    spec = kernelspecs.find(asked)
-    image = spec.options.get("image") if spec and spec.is_ours else None
-    return Job(path, notebook, asked, match[1], image or languages.get(match[1]).image)
+    settings = Settings.load(_installed_options(asked, match[1]) or {"backend": "docker"})
+    image = settings.image or languages.get(match[1]).image
+    return Job(path, notebook, asked, match[1], image)
+
+
+def _installed_options(kernel: str, language: str) -> dict[str, str] | None:
+    """The settings of the owner's own kernel for a language in containers; None without one."""
+    from sandbox_kernel import kernelspecs
+
+    spec = kernelspecs.find(kernel)
+    if spec is None or not spec.is_ours or spec.options.get("backend") != "docker":
+        return None
+    return spec.options if spec.options.get("language", "python") == language else None
 
 
 def _possible(jobs: list[Job], *, may_skip: bool) -> list[Job]:
@@ -177,9 +188,11 @@ def _problem(job: Job) -> str:
     """Why a notebook cannot have its container, with the remedy; "" when it can."""
     from contextlib import closing
 
+    from sandbox_kernel import languages
     from sandbox_kernel.backends.docker import building, engine
 
-    option = "" if job.language == "python" else f" --language {job.language}"
+    is_ours = job.image == languages.get(job.language).image
+    option = _option(job.language) if is_ours else f" --image {job.image}"
     setup = f"sandbox-kernel setup docker{option}"
     try:
         with closing(engine.connect()) as api:
@@ -189,13 +202,17 @@ def _problem(job: Job) -> str:
     return "" if is_there else f"there is no image {job.image}. Make it with: {setup}"
 
 
+def _option(language: str) -> str:
+    """What commands need to hear of a language."""
+    return "" if language == "python" else f" --language {language}"
+
+
 def _provide_kernels(jobs: list[Job], prefix: str) -> None:
     """A kernelspec under `prefix` for each container's kernel that Jupyter does not have."""
     from sandbox_kernel import kernelspecs
 
     for job in jobs:
-        spec = kernelspecs.find(job.kernel)
-        if job.language and not (spec and spec.is_ours):
+        if job.language and _installed_options(job.kernel, job.language) is None:
             options = {"backend": "docker", "language": job.language}
             kernelspecs.install(options, name=job.kernel, prefix=prefix)
 
@@ -322,8 +339,8 @@ def _say_next(jobs: Iterable[Job], output: Path) -> None:
     from sandbox_kernel import kernelspecs
 
     for job in {job.kernel: job for job in jobs if kernelspecs.find(job.kernel) is None}.values():
-        option = "" if job.language == "python" else f" --language {job.language}"
-        print(f"For {job.path.name} in Jupyter: sandbox-kernel install --backend docker{option}")
+        command = f"sandbox-kernel install --backend docker{_option(job.language)}"
+        print(f"For {job.path.name} in Jupyter: {command}")
     lab = f"{Path(sys.executable).parent / 'jupyter'} lab {output}"
     if find_spec("jupyterlab") is None:
         print("For JupyterLab: pip install 'sandbox-kernel[lab]'")

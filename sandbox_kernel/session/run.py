@@ -180,5 +180,6 @@ class Run:
             return True
         if self._guest.death is not None and self._guest.death.cause == "memory":
             return True
-        was_killed = self.exit is None or self.exit.signal == 9
+        # Below gVisor, a process whose memory was taken exits with 1, if it ends at all.
+        was_killed = self.exit is None or self.exit.signal == 9 or self.exit.exit_code == 1
         return was_killed and has_killed

@@ -1,15 +1,25 @@
-"""`demo`: notebooks through the installed kernel."""
+"""`demo`: notebooks through the installed kernel, or in containers when they ask for one."""
+
+from pathlib import Path
 
 import nbformat
 import pytest
 
+from sandbox_kernel.cli import demo
+from sandbox_kernel.errors import SandboxKernelError
+from tests.support import docker_engine
+
+NO_ENGINE = "unix:///nonexistent/engine.sock"
+
 
 @pytest.fixture
 def notebook(tmp_path):
-    def write(name: str, *cells: str):
+    def write(name: str, *cells: str, kernel: str = "") -> Path:
         folder = tmp_path / "mine"
         folder.mkdir(exist_ok=True)
         made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+        if kernel:
+            made.metadata["kernelspec"] = {"name": kernel, "display_name": "any"}
         nbformat.write(made, folder / name)
         return folder / name
 
@@ -60,3 +70,72 @@ def test_what_is_not_a_notebook_is_one_clear_line(command, tmp_path, content):
     assert done.returncode == 2
     assert "a.ipynb is not a notebook" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# --- which kernel -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernel", ["python3", "sandbox-other", "sandbox-nothing-docker", "../x"])
+def test_whatever_else_a_notebook_asks_for_it_runs_in_the_usual_sandbox(notebook, kernel):
+    job = demo._job(notebook("a.ipynb", "1", kernel=kernel))
+    assert (job.kernel, job.language) == ("sandbox-python", "")
+
+
+def test_a_notebook_that_asks_for_an_unsandboxed_kernel_does_not_get_it(
+    command, notebook, tmp_path
+):
+    """The file is there for whoever is not in a sandbox."""
+    path = notebook("a.ipynb", f"import os; os.path.exists({str(tmp_path)!r})", kernel="python3")
+    assert command("demo", str(path), "--output", "out").returncode == 0
+    executed = nbformat.read(tmp_path / "out" / "a.ipynb", as_version=4)
+    assert executed.cells[0].outputs[0].data["text/plain"] == "False"
+
+
+def test_a_notebook_that_asks_for_a_container_runs_in_one(command, notebook, tmp_path):
+    """Without a kernelspec for it: the image is enough."""
+    docker_engine.require()
+    code = "import os; os.path.exists('/.dockerenv'), os.getcwd()"
+    path = notebook("a.ipynb", code, kernel="sandbox-python-docker")
+    done = command("demo", str(path), "--output", "out")
+    assert done.returncode == 0, done.stderr
+    executed = nbformat.read(tmp_path / "out" / "a.ipynb", as_version=4)
+    assert "/workspace" in executed.cells[0].outputs[0].data["text/plain"]
+    assert "a.ipynb ran in a container of sandbox-kernel/python" in done.stdout
+    assert "sandbox-kernel install --backend docker" in done.stdout
+
+
+def test_an_example_without_an_engine_is_skipped_in_one_line(notebook, monkeypatch, capsys):
+    monkeypatch.setenv("DOCKER_HOST", NO_ENGINE)
+    jobs = [
+        demo._job(notebook("a.ipynb", "1", kernel="sandbox-bash-docker")),
+        demo._job(notebook("b.ipynb", "1")),
+    ]
+    assert demo._possible(jobs, may_skip=True) == jobs[1:]
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("Skipped a.ipynb: it needs Docker.")
+    assert line.endswith("sandbox-kernel setup docker --language bash")
+
+
+def test_an_example_without_its_image_is_skipped_with_the_command_for_it(notebook, capsys):
+    docker_engine.require()
+    job = demo._job(notebook("a.ipynb", "1", kernel="sandbox-ruby-docker"))
+    job = job._replace(image="sandbox-kernel-tests/nowhere")
+    assert demo._possible([job], may_skip=True) == []
+    assert "sandbox-kernel setup docker --image sandbox-kernel-tests/nowhere" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_notebook_that_was_named_and_cannot_run_is_an_error(notebook, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", NO_ENGINE)
+    job = demo._job(notebook("a.ipynb", "1", kernel="sandbox-python-docker"))
+    with pytest.raises(SandboxKernelError, match=r"a\.ipynb cannot be executed.*setup docker"):
+        demo._possible([job], may_skip=False)
+
+
+def test_the_image_is_that_of_the_owners_own_kernel(command, notebook, tmp_path, monkeypatch):
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share" / "jupyter"))
+    options = ("--backend", "docker", "--language", "ruby", "--image", "ruby:3.2-alpine")
+    assert command("install", "--prefix", str(tmp_path), *options).returncode == 0
+    job = demo._job(notebook("a.ipynb", "1", kernel="sandbox-ruby-docker"))
+    assert (job.language, job.image) == ("ruby", "ruby:3.2-alpine")

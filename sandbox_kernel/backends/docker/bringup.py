@@ -14,7 +14,15 @@ from typing import Any, NamedTuple
 
 from sandbox_kernel import languages
 from sandbox_kernel.backends.base import SandboxSpec
-from sandbox_kernel.backends.docker import container, engine, guest_code, mounts, owners, seccomp
+from sandbox_kernel.backends.docker import (
+    container,
+    engine,
+    guest_code,
+    gvisor,
+    mounts,
+    owners,
+    seccomp,
+)
 from sandbox_kernel.backends.docker.stream import STDOUT, Pieces, Stream
 from sandbox_kernel.errors import BackendUnavailable, SandboxKernelError, SettingsError
 
@@ -74,6 +82,8 @@ def start(
         tmpfs=tmpfs,
         volumes=found.get("Config", {}).get("Volumes") or (),
     )
+    if gvisor.is_used(spec.runtime, eng.info()):
+        request = gvisor.adapted(request, spec.limits)
     with _explained(eng, image, spec):
         container_id = str(api.create_container_from_config(request)["Id"])
         note_container(container_id)
@@ -217,6 +227,12 @@ def _words(text: str, image: str, spec: SandboxSpec) -> str:
         return _foreign(image)
     if "mount" in text and "source path" in text:
         return f"A mount's directory is not there: {line}. Correct the setting mount."
+    if "cannot run with network enabled" in text:  # gVisor's
+        return (
+            f"The runtime {spec.runtime or '(the default one)'} wants to set up a network, and a "
+            "sandbox has none. Give it the argument --network=none (runtimeArgs in the engine's "
+            "daemon.json)."
+        )
     if "runtime" in text.lower() and ("not found" in text or "unknown" in text.lower()):
         return f"The engine has no runtime {spec.runtime!r}: {line}. See its daemon.json."
     return f"The engine could not start a container of {image!r}: {line}"

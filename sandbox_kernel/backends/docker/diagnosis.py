@@ -13,6 +13,10 @@ from sandbox_kernel.limits import Limits, format_size
 _OURS = {
     "closed": Death("closed", "The sandbox was closed."),
     "killed": Death("killed", "The sandbox was ended by its kernel."),
+    "stuck": Death(
+        "memory",
+        "A part of the sandbox was killed for its memory limit, and the rest did not go on.",
+    ),
     "hung": Death(
         "engine",
         f"The engine did not answer within {PING_TIMEOUT_S} s, twice. Restart it, then run the "

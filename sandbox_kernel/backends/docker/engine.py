@@ -85,7 +85,7 @@ def unavailable(error: BaseException) -> BackendUnavailable:
     if "SSHHTTPAdapter" in text or "paramiko" in text:
         return BackendUnavailable(
             f"An engine behind SSH ({where}) needs a package that is not here. Install it with: "
-            "pip install 'docker[ssh]'"
+            "pip install 'sandbox-kernel[ssh]'"
         )
     is_plain = "400 Client Error" in text and where.startswith("tcp://")
     if is_plain or any(word in text for word in ("SSL", "TLS", "certificate")):
@@ -215,6 +215,10 @@ class Engine:
         except Exception:  # as in `answers`
             self.forget()
             return None
+
+    def our_time_s(self, time_ns: int) -> float:
+        """A time of its events by the clock of this machine."""
+        return time_ns / 1e9 - self._skew_s()
 
     def _skew_s(self) -> float:
         """Its clock less ours; `info` was read not long after `_asked_s`."""

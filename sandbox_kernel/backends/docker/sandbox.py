@@ -18,7 +18,7 @@ from typing import Any
 
 from sandbox_kernel import languages
 from sandbox_kernel.backends.base import Death, Sandbox, SandboxSpec, Usage
-from sandbox_kernel.backends.docker import bringup, container, diagnosis, engine
+from sandbox_kernel.backends.docker import bringup, container, diagnosis, engine, gvisor
 from sandbox_kernel.backends.docker.stream import STDERR, STDOUT, Stream
 from sandbox_kernel.errors import BackendUnavailable, SandboxDied, SandboxKernelError, SettingsError
 from sandbox_kernel.limits import fit_cpus, fit_memory
@@ -27,6 +27,8 @@ LAST_WORDS_BYTES = 4096
 # An engine that says nothing for this long is asked whether it lives; it is asked ever more
 # rarely while nothing is sent to it either, since a notebook may be left open for days.
 ASK_AFTER_S, ASK_RARELY_S = 5.0, 60.0
+# Below gVisor: silence after a kill for memory that means that nothing goes on.
+STUCK_AFTER_S = 2.0
 # The engine takes 60 ms to end and remove a container. One that hangs must not hold us up.
 CLOSE_TIMEOUT_S = 10.0
 
@@ -112,14 +114,17 @@ class DockerSandbox(Sandbox):
         except SandboxKernelError:
             return
         self._watch()
-        asking = asyncio.ensure_future(self._ask_silent_engine())
+        watches = [asyncio.ensure_future(self._ask_silent_engine())]
+        if self._is_gvisor():
+            watches.append(asyncio.ensure_future(self._end_when_stuck()))
         try:
             chunks = self._chunks(started) if self._shell is None else self._translated(started)
             async for chunk in chunks:
                 yield chunk
             self._note_end()
         finally:
-            asking.cancel()
+            for watch in watches:
+                watch.cancel()
 
     def _note_end(self) -> None:
         self._has_stream_ended = True
@@ -197,6 +202,25 @@ class DockerSandbox(Sandbox):
         if self._stream is not None:
             self._stream.release()
 
+    async def _end_when_stuck(self) -> None:
+        """The memory limit below gVisor may take one of the processes that a guest's process
+        is made of. Then gVisor ends, or that process does, or it waits for the lost one for ever.
+        """
+        while True:
+            await asyncio.sleep(STUCK_AFTER_S)
+            if time.monotonic() - self._last_heard_s < STUCK_AFTER_S:
+                continue
+            await asyncio.to_thread(self._count_kills)
+            # Both by our monotonic clock.
+            killed_s = self._engine.our_time_s(self._last_kill_ns) + time.monotonic() - time.time()
+            if self._last_kill_ns and killed_s > self._last_heard_s:
+                return self._end("stuck")
+
+    def _is_gvisor(self) -> bool:
+        with contextlib.suppress(BackendUnavailable):
+            return gvisor.is_used(self._spec.runtime, self._engine.info())
+        return False
+
     @property
     def _stream(self) -> Stream | None:
         is_there = self._started.done() and self._started.exception() is None
@@ -247,6 +271,11 @@ class DockerSandbox(Sandbox):
         return self._engine.events_of(self.container_id, self._began_s)
 
     async def update(self, *, memory_bytes: int | None = None, cpus: float | None = None) -> None:
+        if self._is_gvisor():
+            raise SettingsError(
+                "gVisor (runsc) cannot change the limits of a running container. Give them when "
+                "the session is made."
+            )
         machine = container.Machine.from_info(self._engine.info())
         changes: dict[str, Any] = {}
         if memory_bytes is not None:

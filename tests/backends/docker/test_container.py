@@ -98,8 +98,10 @@ def test_volumes_of_an_image_are_small_and_never_on_the_engines_disk():
     assert "mode=0700" in config["Tmpfs"]["/workspace"]
 
 
-@pytest.mark.parametrize(("said", "kernel"), [("x86_64", "x86_64"), ("amd64", "x86_64"),
-                                              ("aarch64", "aarch64"), ("arm64", "aarch64")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("said", "kernel"),
+    [("x86_64", "x86_64"), ("amd64", "x86_64"), ("aarch64", "aarch64"), ("arm64", "aarch64")],
+)
 def test_architectures_have_one_name_whatever_the_engine_calls_them(said, kernel):
     machine = Machine.from_info({"Architecture": said})
     assert machine.architecture == kernel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 
 import pytest
@@ -13,7 +14,7 @@ from sandbox_kernel.errors import BackendUnavailable
 
 def chained(*errors):
     """The last one, raised from the others."""
-    for inner, outer in zip(errors, errors[1:], strict=False):
+    for inner, outer in itertools.pairwise(errors):
         outer.__cause__ = inner
     return errors[-1]
 

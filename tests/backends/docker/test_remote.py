@@ -164,7 +164,7 @@ def can_connect(port):
 async def test_engine_over_ssh(use_ssh):
     if find_spec("paramiko") is None:
         session = Session(Docked(spec()).backend, spec())
-        with pytest.raises(SandboxDied, match=r"pip install 'docker\[ssh\]'"):
+        with pytest.raises(SandboxDied, match=r"pip install 'sandbox-kernel\[ssh\]'"):
             await session.start()
         await session.close()
         pytest.skip("the SDK has no SSH without paramiko")
@@ -219,12 +219,15 @@ async def test_podman_holds_every_limit_or_runs_nothing(podman, monkeypatch):
     """Podman 4.3 wants the filter as a file of its machine, and knows no `nr_inodes`."""
     monkeypatch.setenv("DOCKER_HOST", podman)
     docked = Docked(spec())
+    refusal = ""
     try:
         await docked.session.start()
-        await try_everything(docked, Engine().api())
     except SandboxDied as error:
-        assert "takes neither a system call filter" in str(error)
-        assert "Use Docker Engine" in str(error)
+        refusal = str(error)
+    try:
+        if not refusal:
+            await try_everything(docked, Engine().api())
     finally:
         await docked.session.close()
+    assert not refusal or "takes neither a system call filter" in refusal
     assert containers(Engine().api()) == []
