@@ -234,8 +234,12 @@ def test_nothing_is_installed_where_nothing_is_missing(monkeypatch):
     assert run.provide() == []
 
 
+def _which_finds_only_apt(program: str, **_: object) -> str | None:
+    return "/usr/bin/apt-get" if program == "apt-get" else None
+
+
 def test_who_is_not_root_is_told_what_is_missing_and_goes_on(monkeypatch):
-    monkeypatch.setattr(run.shutil, "which", {"apt-get": "/usr/bin/apt-get"}.get)
+    monkeypatch.setattr(run.shutil, "which", _which_finds_only_apt)
     monkeypatch.setattr(run.os, "geteuid", lambda: 1000)
     monkeypatch.setattr(run, "_install", lambda packages: pytest.fail(f"installs {packages}"))
     (line,) = run.provide()
@@ -244,7 +248,7 @@ def test_who_is_not_root_is_told_what_is_missing_and_goes_on(monkeypatch):
 
 
 def test_root_on_debian_gets_what_is_missing(monkeypatch):
-    monkeypatch.setattr(run.shutil, "which", {"apt-get": "/usr/bin/apt-get"}.get)
+    monkeypatch.setattr(run.shutil, "which", _which_finds_only_apt)
     monkeypatch.setattr(run.os, "geteuid", lambda: 0)
     monkeypatch.setattr(run, "_install", lambda packages: " ".join(packages))
     (line,) = run.provide()

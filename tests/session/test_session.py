@@ -233,3 +233,17 @@ async def test_a_wrong_magic_is_an_error_and_a_nested_failure_is_shown_and_none(
     assert nested.text() == "on\n"
     assert nested.outcome.status == "ok"
     assert [failed.name for failed in nested.of(events.CellFailed)] == ["ZeroDivisionError"]
+
+
+async def test_a_program_can_serve_itself_by_the_usual_names(open_session):
+    """Multiprocessing's managers and local clusters do; nobody outside hears of it."""
+    driver = await open_session()
+    cell = await driver.run(
+        "import socket, threading\n"
+        "server = socket.create_server(('localhost', 0))\n"
+        "def serve(): server.accept()[0].sendall(b'served')\n"
+        "threading.Thread(target=serve, daemon=True).start()\n"
+        "client = socket.create_connection((socket.gethostname(), server.getsockname()[1]), 10)\n"
+        "print(client.recv(10))"
+    )
+    assert cell.text() == "b'served'\n", cell.text("stderr")

@@ -41,6 +41,7 @@ _MASKED = (
     *("/proc/sysvipc", "/proc/timer_list", "/proc/timer_stats", "/proc/vmallocinfo"),
     *("/proc/zoneinfo", "/proc/bootconfig", "/sys/firmware", "/sys/kernel"),
     *("/sys/devices/virtual/powercap", "/sys/devices/virtual/dmi", "/sys/module"),
+    *("/sys/block", "/sys/bus", "/sys/class", "/sys/dev"),
 )
 _READ_ONLY = ("/proc/sys",)
 
@@ -128,7 +129,7 @@ def body(
         "WorkingDir": WORKSPACE,
         "Hostname": "sandbox",
         "Labels": dict(labels),
-        "NetworkDisabled": True,
+        # Not "NetworkDisabled": that would leave /etc/hosts empty, and nobody be localhost.
         "Healthcheck": {"Test": ["NONE"]},
         "Tty": False,
         "OpenStdin": True,
@@ -159,6 +160,7 @@ def _host_config(spec: SandboxSpec, machine: Machine, seccomp: str) -> dict[str,
         "MaskedPaths": list(_MASKED),
         "ReadonlyPaths": list(_READ_ONLY),
         "NetworkMode": "none",
+        "ExtraHosts": ["sandbox:127.0.0.1"],
         # Otherwise the host's own servers and search domains are written to resolv.conf.
         "Dns": ["127.0.0.1"],
         "DnsSearch": ["."],

@@ -1,4 +1,4 @@
-"""What a container needs to be told differently when gVisor (`runsc`) answers its system calls. Pure.
+"""What differs in a container whose system calls gVisor (`runsc`) answers. Pure.
 
 gVisor is a kernel in user space: the guest's processes are not the host's, so what the host's
 kernel would hold for the guest must be held by gVisor, or from around the whole of it. Each
@@ -30,7 +30,7 @@ _ITS_OWN_BYTES = 64 * 1024**2
 # It has 30 threads, and for each process of the guest at least one of the host's: more on more
 # CPUs. Enough that a guest meets its own limit first; still a number.
 _ITS_OWN_THREADS, _THREADS_A_PROCESS = 256, 8
-# Who looks for it in the engine's description of a runtime.
+# In the names of its runtimes and of their programs.
 _NAMES = ("runsc", "gvisor")
 
 

@@ -20,7 +20,7 @@ from sandbox_kernel.backends.docker.build_errors import BuildFailed, plain, tran
 from sandbox_kernel.backends.docker.building import Report
 
 # pip itself is there to answer `pip list`.
-PACKAGES = ("pip", "ipython", "numpy", "pandas", "matplotlib")
+PACKAGES = ("pip", "ipython", "ipywidgets", "numpy", "pandas", "matplotlib")
 # pip asks the markers of requirements ("python_version < '3.12'") of the host's Python, not of
 # the image's. So what any of PACKAGES wants for an older Python is always there to be chosen.
 _FOR_OLDER_PYTHONS = ("typing_extensions", "exceptiongroup", "importlib_resources")
