@@ -15,6 +15,9 @@ limit, and who holds it (tried with the release of July 2024):
 The host's filter of system calls, its masks on /proc and no-new-privileges are not asked:
 there is another kernel behind, with a filter of its own around it.
 
+Weaker than on Linux, within the one sandbox: its programs can kill the first process, and
+open its ends of the stream. The host takes what comes for the guest's word in any case.
+
 Rule: what is not held here is refused in words, never left out.
 """
 
