@@ -56,7 +56,7 @@ print("FACTS" + json.dumps({
     "status": dict(line.split(":", 1) for line in read("/proc/self/status").splitlines()),
     "commands": [read(p).split(chr(0))[0] for p in glob.glob("/proc/[0-9]*/cmdline")],
     "mounts": [line.split() for line in read("/proc/self/mountinfo").splitlines()],
-    "interfaces": sorted([name for _, name in socket.if_nameindex()]),
+    "interfaces": sorted(line.split(":")[0].strip() for line in read("/proc/net/dev").splitlines()[2:]),
     "listening": read("/proc/net/tcp").splitlines()[1:] + read("/proc/net/tcp6").splitlines()[1:],
     "limits": read("/proc/self/limits"),
     "devices": sorted(os.listdir("/dev")),
