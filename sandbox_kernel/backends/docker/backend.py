@@ -79,10 +79,12 @@ def _refuse_what_we_lack(spec: SandboxSpec) -> None:
 def _boundary(spec: SandboxSpec) -> str:
     """One line for the banner: what stands between guest and host."""
     image = spec.image or languages.get(spec.language).image
-    # Other runtimes may bring a kernel of their own; the engine's default shares its machine's.
-    kernel = "" if spec.runtime else ", on the kernel of the engine's machine"
-    runtime = f" by the runtime {spec.runtime}" if spec.runtime else ""
+    if spec.runtime:
+        # It may bring a kernel of its own, with rules of its own; what it is, its name tells.
+        by = f"by the runtime {spec.runtime}"
+    else:
+        by = "with namespaces and seccomp on the kernel of the engine's machine"
     return (
-        f"docker: a container of {image}{runtime}, with namespaces, seccomp, no capability, no "
-        f"network, a user without rights, memory by cgroup{kernel}"
+        f"docker: a container of {image} {by}, no capability, no network, a user without rights, "
+        "memory by cgroup"
     )

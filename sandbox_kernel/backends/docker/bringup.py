@@ -221,7 +221,7 @@ def _words(text: str, image: str, spec: SandboxSpec) -> str:
     if "/bin/sh" in text and ("no such file" in text or "not found" in text):
         return (
             f"The image {image!r} has no shell, so nothing can be run in it. Choose one with "
-            "/bin/sh or Python 3 (a name without `-distroless` or `scratch`)."
+            "/bin/sh (most have: those called distroless or scratch do not)."
         )
     if "exec format error" in text:
         return _foreign(image)

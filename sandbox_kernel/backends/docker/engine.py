@@ -24,7 +24,7 @@ PING_TIMEOUT_S = 5
 API_VERSION = "1.41"  # Docker 20.10 (December 2020): private cgroup namespaces
 
 _INSTALL = (
-    "Start it (`sudo systemctl start docker`), or install Docker Engine or Podman; "
+    "Start it (`sudo systemctl start docker`), or install Docker Engine; "
     "DOCKER_HOST names one that is elsewhere"
 )
 
