@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 # Anything not listed is a unit test and runs first.
-LATE_FOLDERS = ["conformance", "clients", "escape", "benchmarks", "browser"]
+LATE_FOLDERS = [
+    *("guest", "guest_runners", "session", "backends", "cli", "conformance", "clients"),
+    *("escape", "benchmarks", "browser"),
+]
 
 
 def pytest_configure() -> None:

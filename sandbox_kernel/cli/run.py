@@ -57,7 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
     settings = Settings.load(chosen_settings(arguments), defaults=defaults)
     code = _program(arguments)
     inputs = _inputs(arguments.files)
-    return asyncio.run(_run(_session(settings), settings, code, inputs, arguments))
+    try:
+        return asyncio.run(_run(_session(settings), settings, code, inputs, arguments))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 def _session(settings: Settings) -> Session:
@@ -77,9 +80,12 @@ async def _run(
     arguments: argparse.Namespace,
 ) -> int:
     import asyncio
+    import signal
 
     task = asyncio.current_task()
     assert task is not None
+    # Not left to `asyncio.run`: a signal that comes just before its loop sleeps wakes nobody.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
     shown = Shown(is_quiet=arguments.json, give_up=task.cancel)
     try:
         await session.start()

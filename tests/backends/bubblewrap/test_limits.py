@@ -266,7 +266,7 @@ def test_more_cpus_than_the_machine_has_are_refused(host):
     process = host.start()
     _, errors = process.communicate(host.task("pass", limits={"cpus": 4000}), timeout=60)
     assert process.returncode != 0
-    assert "cpus is 4000, but this machine gives us" in errors
+    assert "cpus is 4000, but the machine gives us" in errors
 
 
 def test_part_of_a_cpu_without_control_groups_is_refused(user):

@@ -28,7 +28,7 @@ def chained(*errors):
         (FileNotFoundError(2, "No such file"), "Start it (`sudo systemctl start docker`)"),
         (ConnectionRefusedError(111, "Connection refused"), "There is no engine at"),
         (ValueError("[SSL] certificate verify failed"), "DOCKER_CERT_PATH"),
-        (NameError("name 'SSHHTTPAdapter' is not defined"), "pip install 'docker[ssh]'"),
+        (NameError("name 'SSHHTTPAdapter' is not defined"), "pip install 'sandbox-kernel[ssh]'"),
     ],
 )
 def test_what_is_wrong_with_the_engine_comes_with_the_remedy(error, said):
