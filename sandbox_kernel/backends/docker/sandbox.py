@@ -174,13 +174,13 @@ class DockerSandbox(Sandbox):
 
     async def send(self, data: bytes) -> None:
         try:
-            started = await asyncio.wrap_future(self._started)
+            stream = self._stream or (await asyncio.wrap_future(self._started)).stream
             self._last_sent_s = time.monotonic()
             if self._shell is not None:
                 data = self._shell.hear_host(data)
                 if due := self._shell.take_for_host():
                     await self._for_host.put(due)
-            await started.stream.write(data)
+            await stream.write(data)
         except (OSError, SandboxKernelError):
             raise SandboxDied((await self.death()).detail) from None
 
