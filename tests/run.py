@@ -104,7 +104,7 @@ def missing_packages() -> list[str]:
         missing.append("fonts-dejavu-core")
     if not _engine_answers() and _which_daemon() is None:
         missing.append("docker.io")
-    if not any(map(shutil.which, ("mmdebstrap", "debootstrap"))):
+    if shutil.which("mmdebstrap") is None:
         missing.append("mmdebstrap")
     if shutil.which("sshd", path=_system_path()) is None:  # an engine behind SSH
         missing.append("openssh-server")
@@ -240,8 +240,7 @@ def build_images() -> None:
     command = [sys.executable, "-m", "sandbox_kernel.cli", "setup", "docker"]
     for language in LANGUAGES:
         command += ["--language", language]
-    has_maker = any(map(shutil.which, ("mmdebstrap", "debootstrap")))
-    if has_maker and os.geteuid() == 0:
+    if shutil.which("mmdebstrap") and os.geteuid() == 0:
         command.append("--make-base")
     say("Building the images, unless they are there.")
     try:

@@ -32,10 +32,6 @@ _EXCLUDED = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*")
 _INCLUDED = "/usr/share/doc/*/copyright"
 # Without it the tool installs perl only to merge directories.
 _MERGED_USR = Path("/usr/share/mmdebstrap/hooks/merged-usr")
-_SOURCES = f"""deb http://deb.debian.org/debian {_RELEASE} main
-deb http://deb.debian.org/debian {_RELEASE}-updates main
-deb http://security.debian.org/debian-security {_RELEASE}-security main
-"""
 _TAIL_LINES = 8
 _CHUNK_BYTES = 1024 * 1024
 
@@ -181,37 +177,31 @@ def make(report: Report, *, is_fresh: bool = False) -> str:
     before = _local(MADE)
     if before is not None and not is_fresh:
         return MADE
-    tool = _tool()
+    _require_tool()
     with tempfile.TemporaryDirectory(prefix="sandbox-kernel-base-") as directory:
-        report.step(f"{MADE}: installing Debian {_RELEASE} with {tool}")
+        report.step(f"{MADE}: installing Debian {_RELEASE} with mmdebstrap")
         archive = Path(directory) / "base.tar"
-        if tool == "mmdebstrap":
-            _run(_mmdebstrap(archive), report)
-        else:
-            _debootstrap(Path(directory) / "root", archive, report)
+        _run(_mmdebstrap(archive), report)
         report.step(f"{MADE}: importing {format_size(archive.stat().st_size)}")
         _import(archive, before)
     return MADE
 
 
-def _tool() -> str:
-    """What makes a Debian here.
-
-    Raises:
-        BuildFailed: nothing does.
+def _require_tool() -> None:
     """
-    tools = [name for name in ("mmdebstrap", "debootstrap") if shutil.which(name)]
-    if not tools:
+    Raises:
+        BuildFailed: nothing here makes a Debian.
+    """
+    if shutil.which("mmdebstrap") is None:
         raise BuildFailed(
-            "--make-base needs mmdebstrap or debootstrap. Install one (sudo apt-get install "
-            "mmdebstrap), or name a Debian image that is there with --base."
+            "--make-base needs mmdebstrap. Install it (sudo apt-get install mmdebstrap), or name "
+            "a Debian image that is there with --base."
         )
     if os.geteuid() != 0:
         raise BuildFailed(
-            f"--make-base needs root for {tools[0]}. Run it with sudo once; setup finds the base "
+            "--make-base needs root for mmdebstrap. Run it with sudo once; setup finds the base "
             f"{MADE} from then on. Or name a Debian image that is there with --base."
         )
-    return tools[0]
 
 
 def _mmdebstrap(archive: Path) -> list[str]:
@@ -221,15 +211,6 @@ def _mmdebstrap(archive: Path) -> list[str]:
     if _MERGED_USR.is_dir():
         command += ["--include=usr-is-merged", f"--hook-dir={_MERGED_USR}"]
     return [*command, _RELEASE, str(archive)]
-
-
-def _debootstrap(root: Path, archive: Path, report: Report) -> None:
-    _run(["debootstrap", "--variant=minbase", _RELEASE, str(root)], report)
-    (root / "etc/apt/sources.list").write_text(_SOURCES, encoding="ascii")
-    left_out = ("./dev/*", "./proc/*", "./var/cache/apt/archives/*.deb", "./var/lib/apt/lists/*")
-    patterns = [f"--exclude=.{pattern}" for pattern in _EXCLUDED[:2]]
-    patterns += [f"--exclude={pattern}" for pattern in left_out]
-    _run(["tar", "-C", str(root), *patterns, "-cf", str(archive), "."], report)
 
 
 def _run(command: list[str], report: Report) -> None:

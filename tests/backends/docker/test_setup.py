@@ -202,7 +202,7 @@ def test_every_uid_that_a_container_may_get_has_a_name_and_a_group(python_image:
 
 
 def test_the_image_has_no_wheels_and_no_package_lists(python_image: str):
-    look = "ls -d /wheels /work 2>/dev/null; find /var/lib/apt/lists /var/cache/apt -size +0"
+    look = "ls -d /wheels /made 2>/dev/null; find /var/lib/apt/lists /var/cache/apt -size +0"
     assert run(python_image, "sh", "-c", f"{look} -type f 2>/dev/null; true") == ""
 
 
@@ -493,7 +493,7 @@ def test_a_base_that_was_made_is_not_made_again(
 def test_making_a_base_needs_a_tool(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(base_image, "MADE", "sandbox-kernel-tests/never-made")
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(BuildFailed, match=r"mmdebstrap or debootstrap.*apt-get install.*--base"):
+    with pytest.raises(BuildFailed, match=r"mmdebstrap.*apt-get install.*--base"):
         base_image.make(Told())
 
 
