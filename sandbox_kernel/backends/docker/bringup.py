@@ -170,9 +170,7 @@ def _inspect(eng: engine.Engine, image: str, machine: container.Machine) -> dict
 
 
 def _missing(image: str) -> str:
-    family = image.removeprefix("sandbox-kernel/").partition(":")[0]
     if image.startswith("sandbox-kernel/"):
-        option = "" if family == "python" else f" --image-family {family}"
         known = [name for name in languages.names() if languages.get(name).image == image]
         option = "" if "python" in known or not known else f" --language {known[0]}"
         return (
@@ -212,7 +210,8 @@ def _foreign(image: str) -> str:
 
 # What engines and runtimes say, and what it means.
 def _words(text: str, image: str, spec: SandboxSpec) -> str:
-    line = " ".join(text.split())[:400]
+    # A runtime may quote an image, whose words go to a terminal or a browser here.
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())[:400]
     if "opening seccomp profile" in text or "unknown mount option" in text:  # Podman 4
         return (
             "This engine takes neither a system call filter from its clients nor a limit on the "
