@@ -14,6 +14,8 @@ from sandbox_kernel.backends.base import Backend, Sandbox, SandboxSpec
 from sandbox_kernel.guest.framing import Kind, pack
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sandbox_kernel.settings import Settings
 
 _LIMITS_FOR_GUEST = (
@@ -41,13 +43,19 @@ def spec_from(settings: Settings) -> SandboxSpec:
         runtime=settings.runtime,
         mounts=settings.mounts,
         environment=settings.environment,
+        shows_layers=settings.dependencies != "none",
         # Made in the environment of this host's Python, which an image does not have.
         home_files=seeds.find(settings.python) if backends.shows_host(settings.backend) else {},
     )
 
 
-def provision(backend: Backend, spec: SandboxSpec) -> Sandbox:
+def provision(
+    backend: Backend, spec: SandboxSpec, *, runner: Sequence[str] | None = None
+) -> Sandbox:
     """A sandbox on its way up, with its first frame written. Returns at once.
+
+    Args:
+        runner: what to run instead of the language's own runner.
 
     Raises:
         BackendUnavailable: it is plain without waiting that this cannot work.
@@ -57,7 +65,7 @@ def provision(backend: Backend, spec: SandboxSpec) -> Sandbox:
     sandbox = backend.launch(spec)
     configuration: dict[str, Any] = {
         "language": language.name,
-        "runner": list(language.runner),
+        "runner": list(runner or language.runner_argv),
         "environment": dict(spec.environment),
         "workspace": "/workspace",
         "limits": {name: getattr(spec.limits, name) for name in _LIMITS_FOR_GUEST},

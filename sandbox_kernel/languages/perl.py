@@ -1,17 +1,17 @@
-"""Perl: one command a cell."""
+"""Perl: one interpreter that all cells share."""
 
-from sandbox_kernel.languages.base import Language, with_command_runner
+from sandbox_kernel.languages.base import Language
 
-LANGUAGE = with_command_runner(
-    Language(
-        name="perl",
-        display_name="Perl",
-        file_extension=".pl",
-        mimetype="text/x-perl",
-        codemirror_mode="perl",
-        pygments_lexer="perl",
-        runner=(),
-        image="sandbox-kernel/scripting",
-        command=("perl", "{file}"),
-    )
+LANGUAGE = Language(
+    name="perl",
+    display_name="Perl",
+    file_extension=".pl",
+    mimetype="text/x-perl",
+    codemirror_mode="perl",
+    pygments_lexer="perl",
+    image="sandbox-kernel/scripting",
+    command=("perl", "{file}"),
+    interpreter=("{guest}/runners/interpreter/perl.pl",),
+    aliases=("pl",),
+    remedy="Install Perl (Debian: apt-get install perl).",
 )

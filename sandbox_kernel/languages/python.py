@@ -14,4 +14,6 @@ LANGUAGE = Language(
     # For images whose Python is too old for the supervisor.
     command=("python3", "{file}"),
     alternatives=("python", "python2"),
+    ecosystem="pip",
+    aliases=("py", "python3"),
 )

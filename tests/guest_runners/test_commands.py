@@ -32,13 +32,19 @@ PROGRAMS = {
 Start = Callable[..., Runner]
 
 
+def _command_arguments(language: languages.Language) -> tuple[str, ...]:
+    """What this runner is given for a language, whichever runner that has by now."""
+    plain = language._replace(runner=(), interpreter=(), native_kernel=())
+    return plain.runner_argv[2:]
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """`start("ruby", PATH=…)` gives its runner."""
     started: list[Runner] = []
 
     def start_it(name: str, python: str | None = None, **environment: str) -> Runner:
-        arguments = languages.get(name).runner[2:]
+        arguments = _command_arguments(languages.get(name))
         runner = Runner(
             python or this_python(), tmp_path, environment, main=MAIN, main_arguments=arguments
         )

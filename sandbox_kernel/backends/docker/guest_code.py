@@ -24,7 +24,7 @@ def _contents() -> tuple[tuple[str, bytes], ...]:
     for directory, folders, names in os.walk(_DIRECTORY):
         folders[:] = [name for name in folders if name != "__pycache__"]
         for name in names:
-            if name.endswith(".py"):
+            if not name.endswith(".pyc"):
                 path = os.path.join(directory, name)
                 with open(path, "rb") as file:
                     relative = os.path.relpath(path, _DIRECTORY).replace(os.sep, "/")

@@ -66,6 +66,7 @@ class Server:
             Kind.INSPECT: lambda meta: words.inspection(),
             Kind.IS_COMPLETE: lambda meta: words.completeness(),
             Kind.COMM: lambda meta: {"status": "ok"},
+            Kind.ATTACH: _attach,
         }
 
     def info(self) -> Json:
@@ -159,6 +160,12 @@ class Server:
         if os.WIFSIGNALED(status):
             return words.killed(os.WTERMSIG(status))
         return words.failed(os.WEXITSTATUS(status))
+
+
+def _attach(meta: Json) -> Json:
+    """Packages came in meanwhile: the next command finds them by its environment."""
+    os.environ.update(meta.get("environment") or {})
+    return {"status": "ok"}
 
 
 def find_program(names: List[str]) -> Optional[str]:
