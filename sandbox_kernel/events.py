@@ -106,10 +106,14 @@ class Replied(NamedTuple):
 
 
 class RunnerReady(NamedTuple):
-    """A fresh runner takes requests. `info` has language, version, implementation."""
+    """A fresh runner takes requests. `info` has language, version, implementation.
+
+    `runner`, here and below: the language whose runner it is, "" for the main one.
+    """
 
     cell: int
     info: Json
+    runner: str = ""
 
 
 class RunnerStarted(NamedTuple):
@@ -117,10 +121,11 @@ class RunnerStarted(NamedTuple):
 
     cell: int
     generation: int
+    runner: str = ""
 
 
 class RunnerExited(NamedTuple):
-    """A runner is gone, and the variables with it.
+    """A runner is gone, and its variables with it.
 
     `cause`: "exited", "signalled", "restarted" (we asked), "memory" (the watchdog),
     "protocol" (it sent no frames) or "missing" (it could not be started).
@@ -132,6 +137,7 @@ class RunnerExited(NamedTuple):
     exit_code: int | None
     signal: int | None
     detail: str
+    runner: str = ""
 
 
 class Receipt(NamedTuple):

@@ -113,11 +113,15 @@ def _read_reply(frame: Frame) -> events.Event:
 
 
 def _read_ready(frame: Frame) -> events.Event:
-    return events.RunnerReady(frame.cell, frame.read_meta())
+    info = frame.read_meta()
+    runner = _runner(info)
+    info.pop("runner", None)
+    return events.RunnerReady(frame.cell, info, runner)
 
 
 def _read_started(frame: Frame) -> events.Event:
-    return events.RunnerStarted(frame.cell, _count(frame.read_meta(), "generation"))
+    meta = frame.read_meta()
+    return events.RunnerStarted(frame.cell, _count(meta, "generation"), _runner(meta))
 
 
 def _read_exited(frame: Frame) -> events.Event:
@@ -129,7 +133,12 @@ def _read_exited(frame: Frame) -> events.Event:
         _maybe_int(meta, "exit_code"),
         _maybe_int(meta, "signal"),
         _text(meta, "detail", 4_000),
+        _runner(meta),
     )
+
+
+def _runner(meta: dict[str, Any]) -> str:
+    return _text(meta, "runner", 80)
 
 
 def _read_ended(frame: Frame) -> events.Event:

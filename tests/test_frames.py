@@ -120,11 +120,25 @@ def test_nan_becomes_null_because_a_browser_would_refuse_the_message():
         (Kind.COMM_OUT, {"action": "msg", "buffers": [0] * 2000}),
         (Kind.RUNNER_EXITED, {"generation": 1, "cause": "x", "signal": "9"}),
         (Kind.FILE_GENERATED, {"name": 5}),
+        (Kind.RUNNER_READY, {"runner": ["other"]}),
+        (Kind.RUNNER_STARTED, {"generation": 1, "runner": 7}),
+        (Kind.RUNNER_EXITED, {"generation": 1, "cause": "exited", "runner": {}}),
     ],
 )
 def test_a_field_of_the_wrong_type_is_an_error_and_no_guess(kind, meta):
     with pytest.raises(GuestProtocolError):
         decode(pack(kind, 1, meta))
+
+
+def test_news_of_runners_say_which_and_of_the_main_one_nothing():
+    ready = decode(pack(Kind.RUNNER_READY, 0, {"version": "5.2", "runner": "bash"}))
+    assert ready == [events.RunnerReady(0, {"version": "5.2"}, "bash")]
+    assert decode(pack(Kind.RUNNER_READY, 0, {"version": "5.2"}))[0].runner == ""
+    [started] = decode(pack(Kind.RUNNER_STARTED, 0, {"generation": 2, "runner": "x" * 500}))
+    assert (started.generation, len(started.runner)) == (2, 80)
+    gone = {"generation": 2, "cause": "exited", "exit_code": 3, "runner": "bash"}
+    [exited] = decode(pack(Kind.RUNNER_EXITED, 0, gone))
+    assert (exited.runner, exited.exit_code) == ("bash", 3)
 
 
 def test_buffers_are_cut_where_their_lengths_say():

@@ -1,16 +1,15 @@
 """What the supervisor remembers of a request that may produce output.
 
-A runner may speak for any cell that the host ever numbered (a thread prints late), and
-for no other. Counts and budgets are a cell's own while it is among the last `KEPT`;
-everything older, and number 0, shares one.
+A runner may speak for any cell that it was ever given (a thread prints late), and for no
+other: neither for another runner's nor for one to come. Counts and budgets are a cell's own
+while it is among the last `KEPT`; everything older, and number 0, shares one.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, List, Optional
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional
 
 if TYPE_CHECKING:
-    from sandbox_kernel.guest.configuration import Configuration
     from sandbox_kernel.guest.framing import Kind
     from sandbox_kernel.guest.spill import OutputBudget
     from sandbox_kernel.guest.streams import CellPipe
@@ -44,6 +43,7 @@ class Cell:
         self.started_s = 0.0  # monotonic
         self.started_ns = 0  # the clock of file times
         self.cpu_s = 0.0  # what the runner had used when the cell began
+        self.chatter = b""  # number 0: what a runner wrote before its first cell
         self._counts: Dict[int, int] = {}
 
     def count(self, kind: int) -> int:
@@ -54,10 +54,16 @@ class Cell:
 
 
 class Cells:
-    """All cells by number."""
+    """All cells of one runner by number.
 
-    def __init__(self, configuration: Configuration, directory: int) -> None:
-        limits = configuration.limits
+    Args:
+        is_ours: whether a number was given to this runner, for those that are forgotten here.
+    """
+
+    def __init__(
+        self, limits: Dict[str, int], directory: int, is_ours: Callable[[int], bool]
+    ) -> None:
+        self._is_ours = is_ours
         self._output_bytes = limits["output_bytes"]
         self._file_bytes = limits["workspace_bytes"] // 4
         self._directory = directory
@@ -77,9 +83,9 @@ class Cells:
     def find(self, number: int) -> Optional[Cell]:
         """The cell that output numbered so counts for; None for a number never issued."""
         cell = self._cells.get(number)
-        if cell is None and number <= self.newest:
-            return self._background
-        return cell
+        if cell is not None or number > self.newest:
+            return cell
+        return self._background if not number or self._is_ours(number) else None
 
     def renew_background(self) -> Cell:
         """A fresh runner starts with a fresh count of what belongs to no cell."""

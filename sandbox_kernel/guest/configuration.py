@@ -41,13 +41,9 @@ class Configuration:
 
     def __init__(self, meta: dict[str, Any], guest_directory: str) -> None:
         self.language = _take(meta, "language", str, "")
-        argv = _take(meta, "runner", list, None)
-        if not argv or not all(isinstance(item, str) for item in argv):
-            raise ConfigurationError("CONFIGURE has no list of words as its 'runner'.")
-        self.argv: list[str] = [
-            item.replace("{guest}", guest_directory).replace("{python}", sys.executable)
-            for item in argv
-        ]
+        self._guest_directory = guest_directory
+        self.argv: list[str] = self._fill_in(meta.get("runner"))
+        # One object for all runners: what is attached later is for all that start later.
         self.environment: dict[str, str] = _take(meta, "environment", dict, {})
         for name, value in self.environment.items():
             if not isinstance(value, str):
@@ -56,6 +52,31 @@ class Configuration:
         self.watch_memory: bool = _take(meta, "watch_memory", bool, False)
         limits = _take(meta, "limits", dict, {})
         self.limits: dict[str, int] = {name: _number(limits, name) for name in _LIMITS}
+
+    def for_runner(self, argv: Any) -> Configuration:
+        """The same, for another runner beside the first. Raises `ConfigurationError`."""
+        other = object.__new__(Configuration)
+        other.__dict__.update(self.__dict__)
+        other.argv = self._fill_in(argv)
+        return other
+
+    def attach(self, environment: Any) -> None:
+        """Set variables for every runner to come. Raises `ConfigurationError`."""
+        if not isinstance(environment, dict):
+            raise ConfigurationError("The environment to attach is no JSON object.")
+        for name, value in environment.items():
+            if not _is_variable(name, value):
+                raise ConfigurationError("%r cannot be set to %r." % (name, value))
+        self.environment.update(environment)
+
+    def _fill_in(self, argv: Any) -> list[str]:
+        """`argv` with this guest's places in it."""
+        if not isinstance(argv, list) or not argv or not all(map(_is_word, argv)):
+            raise ConfigurationError("A runner is a list of words, and %.200r is none." % (argv,))
+        return [
+            item.replace("{guest}", self._guest_directory).replace("{python}", sys.executable)
+            for item in argv
+        ]
 
 
 def read_configuration(fd: int) -> Configuration:
@@ -69,6 +90,21 @@ def read_configuration(fd: int) -> Configuration:
     if not isinstance(meta, dict):
         raise ConfigurationError("CONFIGURE holds no JSON object.")
     return Configuration(meta, os.path.dirname(os.path.abspath(__file__)))
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+def _is_variable(name: Any, value: Any) -> bool:
+    """Whether a program can be started with it: one that cannot would stop every runner."""
+    if not (_is_word(name) and _is_word(value)) or not name or "=" in name:
+        return False
+    try:
+        os.fsencode(name + value)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _take(meta: dict[str, Any], name: str, expected: type, default: Any) -> Any:

@@ -1,24 +1,26 @@
 """What is said between the host and one runner: requests in, events out, cell by cell.
 
-Rule 1: one EXECUTE at a time is with the runner; the next, and all that came after it,
-waits here. So pipes, files and the receipt belong to one cell.
+Rule 1: one EXECUTE at a time is with a runner; the next, and all that came after it for
+the same runner, waits here.
 Rule 2: a runner's frame is passed on only if a runner may send that kind, for a request
-that the host made. What it says about itself (kind, cell, sizes) is all that is believed.
+that the host made of this one. What it says about itself (kind, cell, sizes) is all that
+is believed; who it is, this side says.
 Rule 3: a cell's events end with CELL_ENDED, however its runner ended.
 """
 
 from __future__ import annotations
 
+import select
 import time
-from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, Optional, Sequence, Set
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional, Sequence, Set
 
 if TYPE_CHECKING:
+    from sandbox_kernel.guest.backlog import Backlog
     from sandbox_kernel.guest.cells import MEASURED_KINDS, Cell, Cells
-    from sandbox_kernel.guest.configuration import Configuration
-    from sandbox_kernel.guest.endings import Endings, read_outcome
+    from sandbox_kernel.guest.commons import Commons
+    from sandbox_kernel.guest.endings import read_outcome
     from sandbox_kernel.guest.framing import HEADER, Frame, FramingError, Kind
-    from sandbox_kernel.guest.outbox import Outbox
     from sandbox_kernel.guest.processes import Reaped, Runner, raise_oom_score
     from sandbox_kernel.guest.relay import (
         DROP,
@@ -27,49 +29,50 @@ if TYPE_CHECKING:
         PASS,
         TAKE,
         Receiver,
+        RunnerLied,
         Sender,
     )
-    from sandbox_kernel.guest.streams import Streams
     from sandbox_kernel.guest.usage import Meter
-    from sandbox_kernel.guest.workspace import Workspace, file_clock_ns
+    from sandbox_kernel.guest.workspace import file_clock_ns
 else:
+    from backlog import Backlog
     from cells import MEASURED_KINDS, Cells
-    from endings import Endings, read_outcome
-    from framing import HEADER, FramingError, Kind
+    from endings import read_outcome
+    from framing import HEADER, Frame, FramingError, Kind
     from processes import raise_oom_score
-    from relay import DROP, LAST, MAX_UNREAD_BYTES, PASS, TAKE, Receiver, Sender
-    from streams import Streams
+    from relay import DROP, LAST, MAX_UNREAD_BYTES, PASS, TAKE, Receiver, RunnerLied, Sender
     from usage import Meter
     from workspace import file_clock_ns
 
-# A host queues a notebook's cells itself; this bounds one that went wrong.
-_MAX_QUEUED = 10_000
-_MAX_QUEUED_BYTES = 64 * 1024 * 1024
-# What a runner writes before its first cell explains a failed start; more is not kept.
-_CHATTER_BYTES = 2000
+# Version and banner are a few hundred.
+_MAX_READY_BYTES = 64 * 1024
 # Of a dead runner's last words: what fits into a socket, several times.
 _LAST_READS = 64
 
 
 class Conversation:
-    """All requests and events of the current runner, and the cells of all runners."""
+    """All requests and events of one runner, and the cells of those it comes after.
 
-    def __init__(
-        self,
-        configuration: Configuration,
-        outbox: Outbox,
-        streams_poller: Any,
-        workspace: Workspace,
-    ) -> None:
-        limits = configuration.limits
-        self._limits = limits
-        self._display_bytes = limits["artifact_bytes"] * 4 // 3 + 1024 * 1024
-        self._outbox = outbox
-        self._endings = Endings(outbox, workspace, limits)
-        self._cells = Cells(configuration, workspace.fd)
-        self.streams = Streams(streams_poller, self._emit_from_pipe)
-        self._queue: Deque[Frame] = deque()
-        self._queued_bytes = 0
+    Args:
+        name: the runner's, "" for the main one.
+    """
+
+    def __init__(self, commons: Commons, name: str) -> None:
+        self.name = name
+        self._commons = commons
+        self._limits = commons.limits
+        self._display_bytes = commons.limits["artifact_bytes"] * 4 // 3 + 1024 * 1024
+        self._outbox = commons.outbox
+        self._endings = commons.endings
+        self._streams = commons.streams
+        owners = commons.owners
+        self._cells = Cells(
+            commons.limits, commons.workspace.fd, lambda number: owners.owns(self, number)
+        )
+        self.fd = -1  # the runner's socket, while the poller knows it
+        self._mask = 0
+        self._meter: Optional[Meter] = None
+        self._queue = Backlog()
         self._outstanding: Set[int] = set()
         self._current: Optional[Cell] = None
         self._ending: Optional[Iterator[None]] = None
@@ -92,11 +95,28 @@ class Conversation:
             runner.requests, self._judge, self._outbox.put_borrowed, self._take
         )
         self._runner = runner
-        self._meter: Optional[Meter] = None
+        self._meter = None
         self._last: Optional[Cell] = None  # ended, and its pipes may serve the next cell
-        self._chatter = b""
         self._startup = self._cells.renew_background()
-        self.streams.watch(self._startup, Kind.STDERR, runner.chatter_fd)
+        self._streams.watch(self._startup, Kind.STDERR, runner.chatter_fd)
+
+    def listen(self, is_wanted: bool, is_full: bool) -> None:
+        """Tell the poller what of the runner's is worth waking up for; mostly no news."""
+        mask = 0
+        if is_wanted:
+            mask = (0 if is_full else select.EPOLLIN) | (select.EPOLLOUT if self.has_unsent else 0)
+        if mask == self._mask:
+            return
+        if not self._mask:
+            self.fd = self._runner.requests.fileno()
+            self._commons.poller.register(self.fd, mask)
+        elif mask:
+            self._commons.poller.modify(self.fd, mask)
+        else:
+            with suppress(OSError, ValueError):  # closed: epoll forgot it by itself
+                self._commons.poller.unregister(self.fd)
+            self.fd = -1
+        self._mask = mask
 
     @property
     def is_busy(self) -> bool:
@@ -109,7 +129,13 @@ class Conversation:
 
     @property
     def can_advance(self) -> bool:
-        return self._ending is not None and not self._outbox.is_full
+        if self._ending is not None:
+            return not self._outbox.is_full
+        return bool(self._queue) and self._is_next_free
+
+    @property
+    def has_queued_cells(self) -> bool:
+        return self._queue.has_cells
 
     @property
     def has_unsent(self) -> bool:
@@ -120,19 +146,17 @@ class Conversation:
 
     def read_chatter(self) -> str:
         """The last of what the runner wrote before its first cell, for a failed start."""
-        self.streams.drain(self._startup)
-        return self._chatter.decode("utf-8", "replace").strip()
+        self._streams.drain(self._startup)
+        return self._startup.chatter.decode("utf-8", "replace").strip()
 
     # -- host to runner
 
     def request(self, frame: Frame) -> None:
         """Pass a request on, or keep it until the runner takes it."""
-        size = len(frame.meta) + len(frame.data)
-        if len(self._queue) >= _MAX_QUEUED or self._queued_bytes + size > _MAX_QUEUED_BYTES:
+        if not self._queue.put(frame):
             self.refuse(frame.cell, "Too many requests wait for the runner already.")
             return
-        self._queue.append(frame)
-        self._queued_bytes += size
+        self._commons.owners.note(frame.cell, self)
         self._send_queued()
 
     def answer_input(self, frame: Frame) -> None:
@@ -144,39 +168,38 @@ class Conversation:
 
     def cancel_queued(self) -> None:
         """SIGINT before the runner has taken a cell: it ends as if interrupted at once."""
-        waiting, self._queue = self._queue, deque()
-        for frame in waiting:
-            if frame.kind != Kind.EXECUTE:
-                self._queue.append(frame)
-                continue
-            self._queued_bytes -= len(frame.meta) + len(frame.data)
+        for frame in self._queue.take_cells():
             self._endings.put_cancelled(frame.cell)
 
     def refuse_queued(self, reason: str) -> None:
-        for frame in self._queue:
+        for frame in self._queue.take_all():
             self.refuse(frame.cell, reason)
-        self._queue.clear()
-        self._queued_bytes = 0
 
     def refuse(self, cell: int, reason: str) -> None:
-        self._outbox.put_frame(Kind.REFUSAL, cell, {"reason": reason})
+        if not self._commons.is_attached(cell):
+            self._outbox.put_frame(Kind.REFUSAL, cell, {"reason": reason})
 
     def flush(self) -> None:
         self._requests.flush()
         self._inputs.flush()
 
+    @property
+    def _is_next_free(self) -> bool:
+        """Whether the first of the queue may go to the runner."""
+        if not self.is_ready or self._is_held or self._ending is not None:
+            return False
+        return not (self._queue.is_cell_first and self._commons.is_running)
+
     def _send_queued(self) -> None:
-        while self._queue and self.is_ready and not self._is_held and self._ending is None:
-            if self._queue[0].kind == Kind.EXECUTE and self._current is not None:
-                return
-            frame = self._queue.popleft()
-            self._queued_bytes -= len(frame.meta) + len(frame.data)
+        while self._queue and self._is_next_free:
+            frame = self._queue.pop()
             if self._requests.size > MAX_UNREAD_BYTES:
                 self.refuse(frame.cell, "The runner does not read its requests.")
             elif frame.kind == Kind.EXECUTE:
                 self._begin(frame)
             else:
-                self._cells.issue(frame.cell)
+                if frame.kind != Kind.ATTACH:  # that number is every runner's
+                    self._cells.issue(frame.cell)
                 self._outstanding.add(frame.cell)
                 self._requests.send(_encode(frame))
 
@@ -190,6 +213,7 @@ class Conversation:
         cell = self._cells.issue(frame.cell, count if isinstance(count, int) else 0)
         cell.is_silent = bool(meta.get("silent"))
         self._current = cell
+        self._commons.is_running = True
         self._is_failed = False
         cell.started_ns = file_clock_ns()
         cell.started_s = time.monotonic()
@@ -202,10 +226,11 @@ class Conversation:
     def _pipes_for(self, cell: Cell) -> Sequence[int]:
         """Write ends for the runner's 1 and 2; none when it goes on with those it has."""
         last, self._last = self._last, None
-        is_alone = last is not None and self._meter is not None and self._meter.is_alone()
-        if last is not None and is_alone and self.streams.hand_over(last, cell):
-            return ()
-        return self.streams.open(cell)
+        if last is not None and self._meter is not None:
+            is_alone = self._meter.is_alone(self._commons.runners)
+            if is_alone and self._streams.hand_over(last, cell):
+                return ()
+        return self._streams.open(cell)
 
     # -- runner to host
 
@@ -253,9 +278,10 @@ class Conversation:
             self._meter.close()
             self._meter = None
         self.is_ready = self._is_stopped = False
-        self.streams.close(self._startup)
+        self.listen(False, False)
+        self._streams.close(self._startup)
         if self._current is not None:
-            self.streams.drain(self._current)
+            self._streams.drain(self._current)
             used = {
                 "cpu_s": max(reaped.cpu_s - self._current.cpu_s, 0.0),
                 "peak_memory_bytes": reaped.peak_memory_bytes,
@@ -265,7 +291,7 @@ class Conversation:
     def _relay(self) -> None:
         # What the cell's processes wrote before this was sent comes first.
         if self._current is not None:
-            self.streams.drain(self._current)
+            self._streams.drain(self._current)
         self._is_stopped = self._receiver.relay()
 
     def _judge(self, kind: int, number: int, length: int) -> int:
@@ -280,7 +306,7 @@ class Conversation:
         if kind in MEASURED_KINDS:
             return self._judge_rich(cell, kind, length)
         if kind == Kind.RUNNER_READY:
-            return self._judge_ready(number)
+            return self._judge_ready(number, length)
         if kind == Kind.INPUT_REQUEST:
             return self._judge_question(cell)
         return PASS
@@ -291,7 +317,7 @@ class Conversation:
         if number not in self._outstanding:
             return DROP
         self._outstanding.remove(number)
-        return PASS
+        return TAKE if self._commons.is_attaching(number) else PASS
 
     def _judge_stream(self, cell: Cell, length: int) -> int:
         if not length:
@@ -308,15 +334,12 @@ class Conversation:
             return DROP if cell.is_dropping_displays else TAKE
         return PASS if length <= self._display_bytes else TAKE
 
-    def _judge_ready(self, number: int) -> int:
+    def _judge_ready(self, number: int, length: int) -> int:
         if self.is_ready or number:
             return DROP
-        self.is_ready = True
-        # Not before: until the exec is through, the runner's part of /proc is root's, because
-        # a fork of this process is as non-dumpable as this one.
-        self._meter = Meter(self._runner.pid)
-        raise_oom_score(self._runner.pid)
-        return PASS
+        if length > _MAX_READY_BYTES:
+            raise RunnerLied("It said %d bytes of itself." % length)
+        return TAKE
 
     def _judge_question(self, cell: Cell) -> int:
         if cell is not self._current or self._is_asking:
@@ -325,7 +348,12 @@ class Conversation:
         return PASS
 
     def _take(self, kind: int, number: int, content: bytes) -> None:
+        if kind == Kind.RUNNER_READY:
+            self._introduce(content)
+            return
         if kind == Kind.REPLY:
+            if self._commons.is_attached(number):
+                return
             assert self._current is not None
             outcome, is_flushed = read_outcome(content, self._is_failed)
             # What C still held would come out of the next cell's pipes.
@@ -335,7 +363,7 @@ class Conversation:
         cell = self._cells.find(number)
         assert cell is not None
         if kind in (Kind.STDOUT, Kind.STDERR):
-            self._emit(cell, number, kind, content)
+            self._commons.emit(cell, number, kind, content)
         elif len(content) > self._display_bytes:
             limit = {"size": len(content), "limit_bytes": self._display_bytes}
             self._endings.put_notice(number, "display_too_large", limit)
@@ -345,27 +373,21 @@ class Conversation:
                 number, "displays_dropped", {"limit": self._limits["displays"]}
             )
 
-    # -- output
-
-    def _emit_from_pipe(self, cell: Cell, kind: int, data: bytes) -> None:
-        if not cell.number:
-            self._chatter = (self._chatter + data)[-_CHATTER_BYTES:]
-            return
-        self._emit(cell, cell.number, kind, data)
-
-    def _emit(self, cell: Cell, number: int, kind: int, data: bytes) -> None:
-        budget = cell.budget
-        if budget.admits(len(data)):
-            budget.show(data)
-            self._outbox.put_data(kind, number, data)
-            return
-        was_truncated = budget.is_truncated
-        shown = budget.cut(data)
-        if shown:
-            self._outbox.put_data(kind, number, shown)
-        if not was_truncated:
-            info = {"file": budget.file_name, "limit_bytes": budget.limit_bytes}
-            self._endings.put_notice(number, "output_truncated", info)
+    def _introduce(self, content: bytes) -> None:
+        """Tell the host what the runner says of itself, and which one it is."""
+        try:
+            meta = Frame(Kind.RUNNER_READY, 0, content, b"").read_meta()
+        except FramingError as error:
+            raise RunnerLied("What it said of itself is unreadable: %s." % error) from None
+        meta.pop("runner", None)
+        if self.name:
+            meta["runner"] = self.name
+        self.is_ready = True
+        # Not before: until the exec is through, the runner's part of /proc is root's, because
+        # a fork of this process is as non-dumpable as this one.
+        self._meter = Meter(self._runner.pid)
+        raise_oom_score(self._runner.pid)
+        self._outbox.put_frame(Kind.RUNNER_READY, 0, meta)
 
     # -- the end of a cell
 
@@ -376,7 +398,7 @@ class Conversation:
         receipt: Dict[str, Any] = {"wall_s": time.monotonic() - cell.started_s}
         receipt.update(used or self._measure(cell))
         self._is_asking = False
-        self.streams.drain(cell)
+        self._streams.drain(cell)
         yield from self._endings.put_tail(cell)
         receipt["files"] = 0
         for _ in self._endings.put_files(cell):
@@ -384,8 +406,9 @@ class Conversation:
             yield
         receipt["output_bytes"] = cell.budget.written_bytes
         self._endings.put_end(cell.number, outcome, receipt)
-        self.streams.retire(cell)
+        self._streams.retire(cell)
         self._current = None
+        self._commons.is_running = False
 
     def _measure(self, cell: Cell) -> Dict[str, Any]:
         if self._meter is None:

@@ -43,6 +43,8 @@ class Kind:
     FILE_WRITE = 12
     FILE_REMOVE = 13
     STATUS = 14
+    ADD_RUNNER = 15
+    ATTACH = 16
 
     # runner -> supervisor -> host: whatever a runner says, the supervisor passes on
     STDOUT = 32
@@ -67,7 +69,7 @@ class Kind:
     OUTPUT_NOTICE = 70
 
 
-REQUEST_KINDS = frozenset(range(Kind.CONFIGURE, Kind.STATUS + 1))
+REQUEST_KINDS = frozenset(range(Kind.CONFIGURE, Kind.ATTACH + 1))
 RUNNER_KINDS = frozenset(range(Kind.STDOUT, Kind.RUNNER_READY + 1))
 SUPERVISOR_KINDS = frozenset(range(Kind.CELL_ENDED, Kind.OUTPUT_NOTICE + 1))
 

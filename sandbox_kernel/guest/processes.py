@@ -17,11 +17,14 @@ import resource
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Callable, Collection
 
     from sandbox_kernel.guest.configuration import Configuration
 else:
     import _signal as signal
 
+# How often a fork bomb is swept that only part of the sandbox dies for.
+_KILL_ROUNDS = 10
 # After an exec that failed; the reason is in the error pipe.
 _EXEC_FAILED = 127
 
@@ -200,12 +203,40 @@ def is_init() -> bool:
         return False
 
 
-def kill_all(runner: Runner | None) -> None:
-    """Kill every other process of the sandbox; as no first process, the runner's group."""
-    if os.getpid() == 1:
+def kill_all(runner: Runner | None, spared: Collection[int] = ()) -> None:
+    """Kill every other process of the sandbox; as no first process, the runner's group.
+
+    Args:
+        spared: sessions (the pids of their leaders) that live on.
+    """
+    if os.getpid() == 1 and not spared:
         _signal_process(-1, signal.SIGKILL)
-    elif runner is not None:
+        return
+    if runner is not None:
         runner.signal(signal.SIGKILL)
+    if is_init():
+        _kill_sessions(lambda session: session not in spared)
+
+
+def kill_session(runner: Runner) -> None:
+    """Kill the runner and all of its session: a shell's jobs have groups of their own."""
+    runner.signal(signal.SIGKILL)
+    _kill_sessions(lambda session: session == runner.pid)
+
+
+def _kill_sessions(is_doomed: Callable[[int], bool]) -> None:
+    """Kill by session; who forks meanwhile is found in the next round, if that ends at all.
+
+    A session is left by founding one, which nobody spares, and none can be joined.
+    """
+    from usage import living_sessions  # type: ignore[import-not-found]  # dear, and rare
+
+    for _ in range(_KILL_ROUNDS):
+        doomed = [pid for pid, session in living_sessions() if is_doomed(session)]
+        for pid in doomed:
+            _signal_process(pid, signal.SIGKILL)
+        if not doomed:
+            return
 
 
 def raise_oom_score(pid: int) -> None:

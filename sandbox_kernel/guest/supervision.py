@@ -1,10 +1,10 @@
-"""The supervisor's event loop: the host on one side, a runner on the other.
+"""The supervisor's event loop: the host on one side, runners on the other.
 
 Rule 1: one thread, and nothing in it waits but `poll`. Neither a runner that doesn't
 read nor a host that doesn't keeps the other's requests from being served.
-Rule 2: when much waits for the host, runner and pipes are not read (they wait in turn);
+Rule 2: when much waits for the host, runners and pipes are not read (they wait in turn);
 the host always is, so that a signal or a restart gets through.
-Rule 3: there is always a runner, or the news that there cannot be one.
+Rule 3: there is always a main runner, or the news that there cannot be one.
 """
 
 from __future__ import annotations
@@ -20,28 +20,26 @@ if TYPE_CHECKING:
     import signal
 
     from sandbox_kernel.guest import processes
+    from sandbox_kernel.guest.commons import Commons
     from sandbox_kernel.guest.configuration import Configuration
-    from sandbox_kernel.guest.conversation import Conversation
+    from sandbox_kernel.guest.ensemble import Ensemble, RequestRefused
     from sandbox_kernel.guest.files import FILE_KINDS, answer_file_request
     from sandbox_kernel.guest.framing import REQUEST_KINDS, Decoder, Frame, FramingError, Kind
     from sandbox_kernel.guest.home import furnish
-    from sandbox_kernel.guest.lifecycle import Lifecycle
     from sandbox_kernel.guest.outbox import Outbox
     from sandbox_kernel.guest.processes import Runner
-    from sandbox_kernel.guest.relay import RunnerLied
     from sandbox_kernel.guest.usage import file_system_use, memory_bytes
     from sandbox_kernel.guest.workspace import FileRefused, Workspace
 else:
     import _signal as signal
 
     import processes
-    from conversation import Conversation
+    from commons import Commons
+    from ensemble import Ensemble, RequestRefused
     from files import FILE_KINDS, answer_file_request
     from framing import REQUEST_KINDS, Decoder, FramingError, Kind
     from home import furnish
-    from lifecycle import Lifecycle
     from outbox import Outbox
-    from relay import RunnerLied
     from usage import file_system_use, memory_bytes
     from workspace import FileRefused, Workspace
 
@@ -69,108 +67,77 @@ class Supervisor:
         self._decoder = Decoder(REQUEST_KINDS)
         self._outbox = Outbox(host_out)
         self._workspace = Workspace(configuration.workspace)
-        self._talk = Conversation(configuration, self._outbox, self._poller, self._workspace)
-        self._life = Lifecycle(configuration, self._outbox, self._talk, self._workspace.fd)
-        self._runner_fd, self._runner_mask = -1, 0
+        commons = Commons(configuration, self._outbox, self._poller, self._workspace)
+        self._streams = commons.streams
+        self._runners = Ensemble(configuration, commons)
         self._is_writing = False
         self._is_closed = False
         self._child_fd = self._watch_children()
         self._prepare_stream()
         furnish(os.environ.get("HOME", "/nonexistent"))
-        self._life.adopt(runner)
+        self._runners.main.life.adopt(runner)
 
     def run(self) -> None:
         """Serve until the host closes its end; then everything inside is killed."""
         try:
-            self._life.reap()  # who died before anybody was told of it
+            self._runners.reap()  # who died before anybody was told of it
             while not self._is_closed:
                 self._step()
         except BrokenPipeError:
             pass  # the host is gone
         finally:
-            processes.kill_all(self._life.runner)
+            self._runners.kill_all()
 
     def _step(self) -> None:
-        self._life.advance(time.monotonic())
-        try:
-            self._talk.advance()
-        except RunnerLied as error:
-            self._life.condemn("protocol", str(error))
+        self._runners.advance(time.monotonic())
         self._outbox.flush()
         self._listen()
         for fd, events in self._poller.poll(self._timeout_s()):
             self._handle(fd, events)
 
     def _timeout_s(self) -> float:
-        if self._talk.can_advance:
-            return 0.0
-        due_s = min(self._talk.streams.next_due_s(), self._life.next_due_s())
+        due_s = min(self._streams.next_due_s(), self._runners.next_due_s())
         if due_s == float("inf"):
             return -1.0
         # `poll` counts in milliseconds: rounded up it never spins before the time.
         return max(due_s - time.monotonic(), 0.0) + 0.0005
 
     def _handle(self, fd: int, events: int) -> None:
-        streams = self._talk.streams
-        if streams.owns(fd):
-            streams.on_readable(fd, time.monotonic())
-        elif fd == self._runner_fd:
-            self._on_runner(events)
+        if self._streams.owns(fd):
+            self._streams.on_readable(fd, time.monotonic())
         elif fd == self._host_in:
             self._on_host()
         elif fd == self._child_fd:
             _read_all(fd)
-            self._life.reap()
-        elif fd == self._host_out and events & (select.EPOLLERR | select.EPOLLHUP):
+            self._runners.reap()
+        elif fd != self._host_out:
+            self._on_runner(fd, events)
+        elif events & (select.EPOLLERR | select.EPOLLHUP):
             self._is_closed = True
 
     # -- who is listened to
 
     def _listen(self) -> None:
         """Tell the poller what is worth waking up for. Most times nothing has changed."""
-        self._talk.streams.wake(time.monotonic())
-        is_full = self._outbox.is_full or self._talk.is_ending
-        self._talk.streams.pause(is_full)
-        self._listen_to_runner(is_full)
+        self._streams.wake(time.monotonic())
+        is_full = self._outbox.is_full or self._runners.is_ending
+        self._streams.pause(is_full)
+        self._runners.listen(is_full)
         if self._outbox.is_stuck != self._is_writing:
             self._is_writing = self._outbox.is_stuck
             mask = select.EPOLLOUT if self._is_writing else 0
             self._poller.modify(self._host_out, mask)
 
-    def _listen_to_runner(self, is_full: bool) -> None:
-        runner = self._life.runner
-        fd = runner.requests.fileno() if runner is not None and self._life.is_listening else -1
-        mask = 0 if is_full else select.EPOLLIN
-        if self._talk.has_unsent:
-            mask |= select.EPOLLOUT
-        if fd < 0:
-            mask = 0
-        if (fd, mask) == (self._runner_fd, self._runner_mask):
-            return
-        self._forget(self._runner_fd if self._runner_mask else -1)
-        if mask:
-            self._poller.register(fd, mask)
-        self._runner_fd, self._runner_mask = fd, mask
-
-    def _forget(self, fd: int) -> None:
-        try:
-            if fd >= 0:
-                self._poller.unregister(fd)
-        except (OSError, ValueError):
-            pass  # closed: epoll forgot it by itself
-
     # -- what arrives
 
-    def _on_runner(self, events: int) -> None:
-        if events & select.EPOLLOUT:
-            self._talk.flush()
-        if not events & ~select.EPOLLOUT:
+    def _on_runner(self, fd: int, events: int) -> None:
+        seat = self._runners.find(fd)
+        if seat is None:
             return
-        try:
-            if not self._talk.receive():
-                self._life.hang_up()
-        except RunnerLied as error:
-            self._life.condemn("protocol", str(error))
+        if events & select.EPOLLOUT:
+            seat.talk.flush()
+        if events & ~select.EPOLLOUT:
+            seat.receive()
 
     def _on_host(self) -> None:
         try:
@@ -181,64 +148,56 @@ class Supervisor:
             self._is_closed = True
             return
         for frame in self._decoder.feed(chunk):
-            self._on_request(frame)
+            try:
+                self._on_request(frame)
+            except (RequestRefused, FileRefused) as error:
+                self._outbox.put_frame(Kind.REFUSAL, frame.cell, {"reason": str(error)})
 
     def _on_request(self, frame: Frame) -> None:
+        """Do what the host asks. Raises `RequestRefused`, `FileRefused` with the reason."""
         kind = frame.kind
         if kind in _RUNNER_KINDS:
-            if self._life.refusal:
-                self._talk.refuse(frame.cell, self._life.refusal)
-            else:
-                self._talk.request(frame)
+            self._runners.request(frame)
         elif kind == Kind.INPUT_REPLY:
-            self._talk.answer_input(frame)
+            self._runners.answer_input(frame)
         elif kind == Kind.SIGNAL:
             self._on_signal(frame)
         elif kind == Kind.RESTART_RUNNER:
-            self._life.restart(frame.cell)
+            self._runners.restart(frame)
         elif kind in FILE_KINDS:
-            self._on_file_request(frame)
+            meta, data = answer_file_request(self._workspace, frame)
+            self._outbox.put_frame(Kind.ANSWER, frame.cell, meta, data)
         elif kind == Kind.STATUS:
             self._outbox.put_frame(Kind.ANSWER, frame.cell, self._status())
+        elif kind == Kind.ADD_RUNNER:
+            self._runners.add(frame)
+            self._outbox.put_frame(Kind.ANSWER, frame.cell, {})
+        elif kind == Kind.ATTACH:
+            self._runners.attach(frame)
         else:
-            self._talk.refuse(frame.cell, "CONFIGURE is the first frame only.")
+            raise RequestRefused("CONFIGURE is the first frame only.")
 
     def _on_signal(self, frame: Frame) -> None:
         try:
-            name = frame.read_meta().get("signal")
+            meta = frame.read_meta()
         except FramingError as error:
-            self._talk.refuse(frame.cell, str(error))
-            return
+            raise RequestRefused(str(error)) from None
+        name = meta.get("signal")
         number = _SIGNALS.get(name) if isinstance(name, str) else None
         if number is None:
-            self._talk.refuse(frame.cell, "There is no signal %r to send." % (name,))
-        else:
-            self._life.signal(number)
-
-    def _on_file_request(self, frame: Frame) -> None:
-        try:
-            meta, data = answer_file_request(self._workspace, frame)
-        except FileRefused as error:
-            self._talk.refuse(frame.cell, str(error))
-            return
-        self._outbox.put_frame(Kind.ANSWER, frame.cell, meta, data)
+            raise RequestRefused("There is no signal %r to send." % (name,))
+        self._runners.signal(meta, number)
 
     def _status(self) -> "dict[str, object]":
-        pids = self._life.pids()
+        pids = self._runners.pids()
         _, used, inodes = file_system_use(self._workspace.fd)
-        runner = self._life.runner
         return {
             "processes": len(pids),
             "memory_bytes": memory_bytes(pids),
-            "peak_memory_bytes": self._talk.peak_bytes(),
             "workspace_used_bytes": used,
             "workspace_inodes_used": inodes,
-            "runner": {
-                "generation": self._life.generation,
-                "pid": runner.pid if runner else None,
-                "state": self._life.state,
-            },
             "uptime_s": time.monotonic() - self._started_s,
+            **self._runners.describe(),
         }
 
     # -- at the start

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Collection, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -50,10 +50,13 @@ class Meter:
     def peak_bytes(self) -> int:
         return _field_bytes(self._read("status"), b"VmHWM:")
 
-    def is_alone(self) -> bool:
-        """Whether the sandbox runs this process and the supervisor, and nothing else.
+    def is_alone(self, runners: Collection[int]) -> bool:
+        """Whether this process has no children, and none of any runner's lost its parent.
 
-        Whoever lost its parent is the supervisor's child, if that is the first process.
+        Whoever did is the supervisor's child, if that is the first process.
+
+        Args:
+            runners: the pids of all runners, this one's too.
         """
         if not self._init_children:
             self._init_children = _open_proc(1, "task/1/children") if os.getpid() == 1 else -1
@@ -62,7 +65,7 @@ class Meter:
             theirs = os.pread(self._fds["children"], 4096, 0).split()
         except OSError:  # not every kernel has these files
             return False
-        return ours == [b"%d" % self.pid] and not theirs
+        return not theirs and len(ours) == len(runners) and set(map(int, ours)) == set(runners)
 
     def close(self) -> None:
         if self._init_children > 0:
@@ -141,15 +144,27 @@ def file_system_use(fd: int) -> "tuple[int, int, int]":
     return status.f_blocks * status.f_frsize, used, status.f_files - status.f_ffree
 
 
-def sandbox_pids(is_init: bool, session: int) -> List[int]:
-    """All processes but this one; outside of a PID namespace those of the runner's session."""
-    try:
-        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:
-        return []
+def sandbox_pids(is_init: bool, sessions: Collection[int]) -> List[int]:
+    """All processes but this one; outside of a PID namespace those of the runners' sessions."""
+    pids = _all_pids()
     if is_init:
         return [pid for pid in pids if pid != 1]
-    return [pid for pid in pids if _session(pid) == session]
+    return [pid for pid in pids if _session(pid) in sessions]
+
+
+def living_sessions() -> Iterator[Tuple[int, int]]:
+    """(pid, session) of every process but the first that is not dead already."""
+    for pid in _all_pids():
+        fields = _stat_fields(read_proc(pid, "stat"))
+        if pid != 1 and len(fields) > 3 and fields[0] not in (b"Z", b"X"):
+            yield pid, int(fields[3])
+
+
+def _all_pids() -> List[int]:
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return []
 
 
 def memory_bytes(pids: List[int]) -> int:
@@ -234,8 +249,8 @@ def _own_bytes(pid: int) -> int:
 
 def _proportional_bytes(pid: int, otherwise: int) -> int:
     rollup = read_proc(pid, "smaps_rollup")
-    if b"Pss_Anon:" not in rollup:  # an old kernel, or a process that hides
-        return otherwise
+    if b"Pss_Anon:" not in rollup:  # an old kernel, a process that hides, or has ended
+        return min(otherwise, _own_bytes(pid))
     return _field_bytes(rollup, b"Pss_Anon:") + _field_bytes(rollup, b"Pss_Shmem:")
 
 

@@ -24,6 +24,7 @@ from sandbox_kernel.kernel.log import log
 
 if TYPE_CHECKING:
     from sandbox_kernel.backends.base import Backend, Sandbox, SandboxSpec
+    from sandbox_kernel.dependencies.manager import Dependencies
     from sandbox_kernel.kernel.server import Server
     from sandbox_kernel.settings import Settings
 
@@ -61,6 +62,7 @@ class _Prepared:
     settings: Settings | None = None
     backend: Backend | None = None
     spec: SandboxSpec | None = None
+    packages: Dependencies | None = None
     sandbox: Sandbox | None = None
     failure: SandboxKernelError | None = None
 
@@ -90,12 +92,14 @@ def _settings(arguments: argv.Arguments) -> Settings:
 def _launch(prepared: _Prepared, settings: Settings) -> None:
     from sandbox_kernel import backends
     from sandbox_kernel.errors import BackendUnavailable
+    from sandbox_kernel.kernel.dependencies import at_start
     from sandbox_kernel.provision import provision, spec_from
 
-    prepared.spec = spec_from(settings)
-    prepared.backend = backends.get(settings.backend)
+    plain, backend = spec_from(settings), backends.get(settings.backend)
+    spec, prepared.packages = at_start(backend, plain, settings)
+    prepared.spec, prepared.backend = plain, backend
     try:
-        prepared.sandbox = provision(prepared.backend, prepared.spec)
+        prepared.sandbox = provision(backend, spec)
     except BackendUnavailable as error:
         # Not the end: the session tries again with every cell, and every cell says this.
         log(str(error))
@@ -109,13 +113,15 @@ def _server(where: connection.Connection, prepared: _Prepared) -> Server:
     settings = prepared.settings
     if settings is None or prepared.backend is None or prepared.spec is None:
         return Server(where, Inside(None, prepared.failure, languages.PYTHON, "", _nothing))
+    from sandbox_kernel.kernel.dependencies import Packages
     from sandbox_kernel.outputs import OutputPolicy
     from sandbox_kernel.session import Session
 
     hears: list[Server] = []
+    plain, made = prepared.spec, prepared.packages
     session = Session(
         prepared.backend,
-        prepared.spec,
+        made.applied(plain) if made is not None else plain,
         policy=settings.outputs,
         on_event=lambda event: hears[0].hear(event),
         sandbox=prepared.sandbox,
@@ -125,7 +131,8 @@ def _server(where: connection.Connection, prepared: _Prepared) -> Server:
     version = sys.version.split()[0] if is_ours else ""
     admit = OutputPolicy(settings.outputs).admit_bundle
     language = languages.get(settings.language)
-    server = Server(where, Inside(session, None, language, version, admit))
+    packages = Packages(session, plain, settings, made)
+    server = Server(where, Inside(session, None, language, version, admit, packages))
     hears.append(server)
     return server
 

@@ -28,10 +28,29 @@ MAX_PAGES = 8
 UNKNOWN = {"status": "unknown"}
 _VERSION = r"[0-9A-Za-z.+_-]{1,40}"
 
-HELP_LINKS = [
-    {"text": "Python Reference", "url": "https://docs.python.org/3"},
-    {"text": "IPython Reference", "url": "https://ipython.readthedocs.io/"},
-]
+# By name of the language: what front ends list in their Help menu.
+_HELP = {
+    "python": (
+        ("Python Reference", "https://docs.python.org/3"),
+        ("IPython Reference", "https://ipython.readthedocs.io/"),
+    ),
+    "bash": (("Bash Reference", "https://www.gnu.org/software/bash/manual/"),),
+    "javascript": (
+        ("JavaScript Reference", "https://developer.mozilla.org/docs/Web/JavaScript"),
+        ("Node.js Reference", "https://nodejs.org/api/"),
+    ),
+    "typescript": (
+        ("TypeScript Handbook", "https://www.typescriptlang.org/docs/"),
+        ("Node.js Reference", "https://nodejs.org/api/"),
+    ),
+    "r": (("R Manuals", "https://cran.r-project.org/manuals.html"),),
+    "ruby": (("Ruby Reference", "https://docs.ruby-lang.org/en/"),),
+    "perl": (("Perl Reference", "https://perldoc.perl.org/"),),
+    "php": (("PHP Manual", "https://www.php.net/manual/"),),
+    "lua": (("Lua Manual", "https://www.lua.org/manual/"),),
+    "sql": (("DuckDB's SQL", "https://duckdb.org/docs/sql/introduction"),),
+    "deno": (("Deno Reference", "https://docs.deno.com/"),),
+}
 
 
 def kernel_info(language: Language, version: str, banner: str) -> Json:
@@ -50,14 +69,19 @@ def kernel_info(language: Language, version: str, banner: str) -> Json:
             "codemirror_mode": language.codemirror_mode,
             "pygments_lexer": language.pygments_lexer,
             # nbconvert refuses a name that it has no exporter for; "script" works for all.
-            "nbconvert_exporter": "python" if language.name == "python" else "script",
+            "nbconvert_exporter": "python" if language.jupyter_name == "python" else "script",
         },
         "banner": banner,
-        "help_links": HELP_LINKS,
+        "help_links": [{"text": text, "url": url} for text, url in _help(language)],
         # Neither subshells nor a debugger: clients use what is listed here.
         "supported_features": [],
         "debugger": False,
     }
+
+
+def _help(language: Language) -> tuple[tuple[str, str], ...]:
+    """Of the language itself, or of the one that it is called by: ipykernel's is Python."""
+    return _HELP.get(language.name) or _HELP.get(language.jupyter_name, ())
 
 
 def error(name: str, value: str, traceback: list[str] | None = None) -> Json:

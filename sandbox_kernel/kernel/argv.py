@@ -79,7 +79,7 @@ def _is_foreign(word: str, name: str) -> bool:
 
 
 def _keep(options: dict[str, str], name: str, value: str) -> None:
-    """The last one wins, but several `--env` or `--mount` are one text."""
-    if name in REPEATABLE and name in options:
+    """The last one wins, but several `--env`, `--mount` and the like are one text."""
+    if name.replace("-", "_") in REPEATABLE and name in options:
         value = f"{options[name]}\n{value}"
     options[name] = value

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from sandbox_kernel import events
 from sandbox_kernel.errors import SandboxKernelError
-from sandbox_kernel.kernel import answers, magics
+from sandbox_kernel.kernel import answers, magics, polyglot
 from sandbox_kernel.kernel.history import History
 from sandbox_kernel.kernel.iopub import Broadcast, Parent, error_content
 from sandbox_kernel.kernel.requests import Inside
@@ -164,14 +164,20 @@ class Executor:
         assert self._session is not None
         if not self._session.is_ready:
             await self._interruptible(self._session.start())
-        lines, code = magics.split(cell.request.code)
+        packages = self._inside.packages
+        if packages is not None and packages.is_due:
+            await self._interruptible(packages.prepare(cell.hear))
+        comment = "#" if self._inside.language.name == "python" else ""
+        lines, code = magics.split(cell.request.code, comment)
+        routed = self._route(code)
         for line in lines:
             await self._run_magic(line, cell)
         if lines and magics.is_blank(code) and not cell.request.user_expressions:
             return None
         request = cell.request
+        options: dict[str, Any] = {"runner": routed.runner} if routed.runner else {}
         return await self._session.execute(
-            code,
+            routed.code,
             on_event=cell.hear,
             on_cell=cell.remember,
             silent=request.is_silent,
@@ -180,10 +186,21 @@ class Executor:
             user_expressions=request.user_expressions,
             execution_count=cell.parent.execution_count,
             request_id=cell.message.msg_id,
+            **options,
         )
+
+    def _route(self, code: str) -> polyglot.Routed:
+        try:
+            return polyglot.route(code, self._inside.language.name)
+        except magics.UsageError as error:
+            raise Refusal("UsageError", str(error)) from None
 
     async def _run_magic(self, line: str, cell: _Cell) -> None:
         assert self._magics is not None
+        if self._inside.packages is not None and line.split()[:1] == [magics.DEPENDENCIES]:
+            names = line.removeprefix(magics.DEPENDENCIES)
+            await self._interruptible(self._inside.packages.install(names, cell.hear))
+            return
         try:
             shown = await self._interruptible(self._magics.run(line))
         except magics.UsageError as error:

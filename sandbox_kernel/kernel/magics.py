@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from sandbox_kernel.session import Session
 
 MAGIC = "%sandbox"
+# `%dependencies a b` is `%sandbox dependencies a b`, which `kernel.dependencies` does.
+SHORT_MAGIC, DEPENDENCIES = "%dependencies", "dependencies"
 MAX_ROWS = 500
 _OVERWRITE = "Add --overwrite to replace it, or choose another name."
 
@@ -40,6 +42,7 @@ _COMMANDS: dict[str, tuple[int, int, str, str]] = {
     ),
     "put": (1, 2, "HOST_PATH [NAME]", "copy a file from there into the workspace"),
     "status": (0, 0, "", "what isolates the sandbox, its limits and what it uses"),
+    DEPENDENCIES: (0, 200, "PACKAGE…", "install packages; %dependencies PACKAGE… for short"),
     "help": (0, 0, "", "this"),
 }
 
@@ -63,13 +66,13 @@ class Shown(NamedTuple):
     html: str | None = None
 
 
-def split(code: str) -> tuple[list[str], str]:
-    """The leading `%sandbox` lines of `code`, and `code` without them, numbered as before.
+def split(code: str, comment: str = "#") -> tuple[list[str], str]:
+    """The leading lines of `code` that are ours, and `code` without them, numbered as before.
 
-    A line that is taken leaves a bare comment, since IPython drops leading blank lines and
+    A line that is taken leaves a bare `comment`, since IPython drops leading blank lines and
     counts anew; a blank one before a cell magic, which must come first.
     """
-    if MAGIC not in code:
+    if MAGIC not in code and SHORT_MAGIC not in code:
         return [], code
     lines = code.split("\n")
     found: dict[int, str] = {}
@@ -78,8 +81,10 @@ def split(code: str) -> tuple[list[str], str]:
         stripped = line.strip()
         if stripped == MAGIC or stripped.startswith((MAGIC + " ", MAGIC + "\t")):
             found[number] = stripped[len(MAGIC) :].strip()
+        elif stripped.split(None, 1)[:1] == [SHORT_MAGIC]:
+            found[number] = DEPENDENCIES + stripped[len(SHORT_MAGIC) :]
         elif stripped and not stripped.startswith("#"):
-            filler = "" if stripped.startswith("%%") else "#"
+            filler = "" if stripped.startswith("%%") else comment
             break
     for number in found:
         lines[number] = filler

@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandbox_kernel import events
 from sandbox_kernel.errors import SandboxKernelError, SettingsError
-from sandbox_kernel.kernel import answers, comms
+from sandbox_kernel.kernel import answers, comms, polyglot
 from sandbox_kernel.kernel.history import History
 from sandbox_kernel.kernel.iopub import Broadcast, Parent
+from sandbox_kernel.kernel.magics import UsageError
 from sandbox_kernel.kernel.sockets import Channel
 from sandbox_kernel.kernel.usage import Usage
 from sandbox_kernel.kernel.wire import Json, Message
 from sandbox_kernel.languages import Language
 
 if TYPE_CHECKING:
+    from sandbox_kernel.kernel.dependencies import Packages
     from sandbox_kernel.session import Session
 
 # The console asks before every line and waits for one second.
@@ -55,6 +57,7 @@ class Inside(NamedTuple):
     session: None when the settings are wrong, and then `failure` says how.
     version: of the language; "" when the host can't know before the guest says.
     admit: the output policy, for what isn't an event.
+    packages: what cells ask for by `%dependencies`.
     """
 
     session: Session | None
@@ -62,6 +65,7 @@ class Inside(NamedTuple):
     language: Language
     version: str
     admit: answers.Admit
+    packages: Packages | None = None
 
     def refuse(self) -> None:
         """Raise what keeps every cell from running, if there is such a thing."""
@@ -124,6 +128,8 @@ class Requests:
 
     def note_runner(self, event: events.RunnerReady) -> None:
         """A fresh runner: it knows none of the old one's comms."""
+        if event.runner:  # the kernel's version is that of its own language
+            return
         self.comms.clear()
         self._version = str(event.info.get("version") or self._version)
 
@@ -170,21 +176,41 @@ class Requests:
 
     async def complete(self, request: Request) -> Json:
         code, cursor = _code_and_cursor(request.message.content)
-        answer = await self._ask(lambda session: session.complete(code, cursor))
+        where = self._route(code, cursor)
+        answer = await self._ask(
+            lambda session: session.complete(where.code, cursor, **_options(where))
+        )
         return answers.complete(answer, code, cursor)
 
     async def inspect(self, request: Request) -> Json:
         code, cursor = _code_and_cursor(request.message.content)
         level = 1 if request.message.content.get("detail_level") == 1 else 0
-        answer = await self._ask(lambda session: session.inspect(code, cursor, level))
+        where = self._route(code, cursor)
+        answer = await self._ask(
+            lambda session: session.inspect(where.code, cursor, level, **_options(where))
+        )
         return answers.inspect(answer, self._inside.admit)
 
     async def is_complete(self, request: Request) -> Json:
         code, _ = _code_and_cursor(request.message.content)
+        where = self._route(code)
+        if where.is_only_a_name:
+            return {"status": "incomplete", "indent": ""}
         waited_s = asyncio.get_running_loop().time() - request.arrived_s
         patience_s = max(IS_COMPLETE_PATIENCE_S - waited_s, 0.05)
-        answer = await self._ask(lambda session: session.is_complete(code), patience_s)
+        answer = await self._ask(
+            lambda session: session.is_complete(where.code, **_options(where)), patience_s
+        )
         return answers.is_complete(answer)
+
+    def _route(self, code: str, cursor: int | None = None) -> polyglot.Routed:
+        """Who is asked; about the line that names the language, the notebook's own runner."""
+        try:
+            routed = polyglot.route(code, self._inside.language.name)
+        except UsageError:
+            return polyglot.Routed("", code)
+        is_within = cursor is None or cursor > routed.start
+        return routed if is_within else polyglot.Routed("", code)
 
     async def _ask(
         self,
@@ -238,6 +264,10 @@ class Requests:
         if self._session is not None:
             await self._session.interrupt()
         return {"status": "ok"}
+
+
+def _options(where: polyglot.Routed) -> dict[str, str]:
+    return {"runner": where.runner} if where.runner else {}
 
 
 def _code_and_cursor(content: Json) -> tuple[str, int]:

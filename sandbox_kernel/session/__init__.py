@@ -4,6 +4,8 @@ Adapters (the Jupyter kernel, the command line) know only this package and `even
 
     session   the verbs
     run       one cell on its way, and the ladder that ends what won't end
+    runners   the languages beside the session's own
+    cell_limits   limits for one cell only
     guest     one live sandbox: the stream, requests and answers
     files     files of the workspace
     gate      guest events -> events that may be shown; the output policy at work

@@ -23,6 +23,16 @@ LOST_SANDBOX = (
 )
 
 
+def lost_runner(language: str = "") -> str:
+    """What a runner's end took along; `language` where others run beside it."""
+    if not language:
+        return LOST_RUNNER
+    return (
+        f"The variables of {language} are lost; the others live on, the files in the workspace "
+        "are kept, and a fresh runner is ready."
+    )
+
+
 def failure(cell: int, name: str, value: str) -> events.CellFailed:
     """A cell's end in our own words."""
     return events.CellFailed(cell, name, value, [f"\x1b[31m{name}\x1b[0m: {value}"])
@@ -54,6 +64,11 @@ def restarted(cell: int) -> events.CellFailed:
     return failure(cell, "RunnerRestarted", f"The runner was restarted. {LOST_RUNNER}")
 
 
+def refused(cell: int, language: str, reason: str) -> events.CellFailed:
+    """The guest's own `reason` why a cell could not begin: for the gate to clean."""
+    return failure(cell, "RunnerUnavailable", f"The cell of {language} did not run. {reason}")
+
+
 def out_of_memory(
     cell: int, limits: Limits, peak_bytes: int | None, survived: str
 ) -> events.CellFailed:
@@ -66,17 +81,18 @@ def out_of_memory(
     )
 
 
-def runner_exited(event: events.RunnerExited) -> str:
-    """What became of a runner that nobody asked to go."""
+def runner_exited(event: events.RunnerExited, language: str = "") -> str:
+    """What became of a runner that nobody asked to go; whose, where there are several."""
+    runner = f"The runner of {language}" if language else "The runner"
     if event.cause == "protocol":
-        return "The runner sent what is not our protocol and was killed."
+        return f"{runner} sent what is not our protocol and was killed."
     if event.cause == "missing":
-        return "No runner could be started in the sandbox."
+        return f"{runner} could not be started in the sandbox."
     if event.signal is not None:
-        return f"The runner was ended by the signal {_signal_name(event.signal)}."
+        return f"{runner} was ended by the signal {_signal_name(event.signal)}."
     if event.exit_code is not None:
-        return f"The runner ended by itself with exit code {event.exit_code}."
-    return "The runner went away."
+        return f"{runner} ended by itself with exit code {event.exit_code}."
+    return f"{runner} went away."
 
 
 def sandbox_died(death: Death | None) -> str:

@@ -27,9 +27,11 @@ class Guest:
         self.sandbox = sandbox
         self.death: Death | None = None
         self.info: dict[str, Any] | None = None
+        self.runners: set[str] = set()  # those that were added to the main one
         self.memory_kills_told = 0  # those that a cell's end was explained with already
         self._listener = listener
         self._waiting: dict[int, asyncio.Future[events.Event]] = {}
+        self._asked: dict[int, str] = {}  # which runner the answer is awaited of
         self._sending = asyncio.Lock()
         self._pump: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[None] | None = None
@@ -83,24 +85,22 @@ class Guest:
             raise SandboxDied(self.death.detail)
         answer: asyncio.Future[events.Event] = asyncio.get_running_loop().create_future()
         self._waiting[cell] = answer
+        self._asked[cell] = str(meta.get("runner", "")) if meta else ""
         try:
             await self.send(kind, cell, meta, data)
             event = await answer
         finally:
             self._waiting.pop(cell, None)
+            self._asked.pop(cell, None)
         if isinstance(event, events.Answered | events.Replied):
             return event
         assert isinstance(event, events.Refused)
         raise RequestRefused(event.reason)
 
-    def is_waiting_for(self, cells: set[int]) -> bool:
-        """Whether any of these requests is still unanswered."""
-        return not cells.isdisjoint(self._waiting)
-
     @property
-    def unanswered(self) -> set[int]:
-        """The numbers of the requests that somebody waits for."""
-        return set(self._waiting)
+    def unanswered(self) -> dict[int, str]:
+        """The numbers of the requests that somebody waits for, and whose answer it is."""
+        return dict(self._asked)
 
     async def close(self) -> None:
         """Destroy the sandbox. Never raises."""
@@ -146,9 +146,9 @@ class Guest:
 
     def _is_answer(self, event: events.Event) -> bool:
         """Hand `event` to the one who waits for it; everything else is for the listener."""
-        if isinstance(event, events.RunnerReady):
+        if isinstance(event, events.RunnerReady) and not event.runner:
             self._note_ready(event)
-        elif isinstance(event, events.RunnerExited) and event.cause == "missing":
+        elif isinstance(event, events.RunnerExited) and self._is_hopeless(event):
             self._fail_ready(SandboxDied(event.detail or "The sandbox has no runner."))
         if not isinstance(event, events.Answered | events.Replied | events.Refused):
             return False
@@ -158,6 +158,9 @@ class Guest:
         if not waiting.done():
             waiting.set_result(event)
         return True
+
+    def _is_hopeless(self, event: events.RunnerExited) -> bool:
+        return event.cause == "missing" and not event.runner
 
     def _note_ready(self, event: events.RunnerReady) -> None:
         self.info = event.info

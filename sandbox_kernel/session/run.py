@@ -1,7 +1,8 @@
 """One cell on its way: who hears of it, what stops it, how it ended.
 
 The ladder, for an interrupt and for a timeout alike: SIGINT to the runner's group; after
-the grace SIGKILL of the group and a fresh runner; at last the end of the sandbox.
+the grace its end and a fresh runner, while those of other languages live on; at last the
+end of the sandbox.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Run:
         timeout_s: wall time after which it is stopped; None: never.
         sink: hears its events, already admitted.
         spawn: starts work on the side.
+        runner: the name of its runner, "" for the main one.
+        language: what it is written in, for a reader.
     """
 
     def __init__(
@@ -54,8 +57,12 @@ class Run:
         timeout_s: float | None,
         sink: Sink,
         spawn: Spawn,
+        runner: str = "",
+        language: str = "",
     ) -> None:
         self.cell = cell
+        self.runner = runner
+        self._language = language
         self.reply: events.Json = {}
         self.exit: events.RunnerExited | None = None
         self._guest = guest
@@ -106,6 +113,10 @@ class Run:
         if not self._ended.done():
             self._ended.set_result(event)
 
+    def refuse(self) -> None:
+        """It never began, as was told already."""
+        self.end(events.CellEnded(self.cell, "error", events.Receipt(0.0, 0.0, 0, 0, 0)))
+
     # -- the ladder
 
     def stop(self, reason: str) -> None:
@@ -113,7 +124,8 @@ class Run:
         if self._stopped_by is None:
             self._stopped_by = reason
             self._later(self._limits.interrupt_grace_s, self._stop_harder)
-        self._spawn(self._guest.send(Kind.SIGNAL, self.cell, {"signal": "SIGINT"}))
+        meta = {"signal": "SIGINT", "runner": self.runner}
+        self._spawn(self._guest.send(Kind.SIGNAL, self.cell, meta))
 
     def note_restart(self) -> None:
         """Somebody asked for a fresh runner: that is what ends it."""
@@ -121,7 +133,7 @@ class Run:
 
     def _stop_harder(self) -> None:
         self._later(KILL_TIMEOUT_S, self._guest.sandbox.kill)
-        self._spawn(self._guest.send(Kind.RESTART_RUNNER, self.cell))
+        self._spawn(self._guest.send(Kind.RESTART_RUNNER, self.cell, {"runner": self.runner}))
 
     def _later(self, delay_s: float, call: Callable[..., None], *args: Any) -> None:
         self._timers.append(asyncio.get_running_loop().call_later(delay_s, call, *args))
@@ -155,7 +167,8 @@ class Run:
         return causes.timed_out(self.cell, self._timeout_s or 0, survived)
 
     async def _explain_loss(self, *, is_sandbox_gone: bool) -> events.CellFailed:
-        survived = causes.LOST_SANDBOX if is_sandbox_gone else causes.LOST_RUNNER
+        language = self._language if self._guest.runners else ""
+        survived = causes.LOST_SANDBOX if is_sandbox_gone else causes.lost_runner(language)
         if self._stopped_by == "timeout":
             return self._timed_out(survived)
         if self._stopped_by == "interrupt":
@@ -172,7 +185,7 @@ class Run:
         if is_sandbox_gone:
             told = causes.sandbox_died(self._guest.death)
             return causes.failure(self.cell, "SandboxDied", f"{told} {survived}")
-        told = causes.runner_exited(self.exit) if self.exit else "The runner went away."
+        told = causes.runner_exited(self.exit, language) if self.exit else "The runner went away."
         return causes.failure(self.cell, "RunnerExited", f"{told} {survived}")
 
     def _was_memory(self, has_killed: bool) -> bool:

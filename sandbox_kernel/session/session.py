@@ -15,17 +15,17 @@ from sandbox_kernel.errors import (
     SandboxDied,
     SandboxKernelError,
     SessionClosed,
-    SettingsError,
 )
 from sandbox_kernel.guest.framing import Kind
 from sandbox_kernel.limits import Limits
 from sandbox_kernel.outputs import OutputPolicy
 from sandbox_kernel.provision import provision
-from sandbox_kernel.session import causes
+from sandbox_kernel.session import causes, cell_limits
 from sandbox_kernel.session.files import Files
 from sandbox_kernel.session.gate import Gate
 from sandbox_kernel.session.guest import Guest
 from sandbox_kernel.session.run import Outcome, Run, Sink
+from sandbox_kernel.session.runners import Runners
 
 # A runtime that has not brought up a runner by then never will; clients wait for 60 s.
 START_TIMEOUT_S = 50.0
@@ -71,6 +71,7 @@ class Session:
         self.backend = backend
         self.spec = spec
         self.files = Files(self._ask, spec.limits.workspace_bytes)
+        self._runners = Runners(spec.language)
         self._gate = Gate(OutputPolicy(policy), spec.limits)
         self._on_event = on_event or (lambda _event: None)
         self._guest = Guest(sandbox, self._hear) if sandbox is not None else None
@@ -80,7 +81,8 @@ class Session:
         self._run: Run | None = None
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._news = ""  # what happened while no cell ran; told with the next one
+        # What happened while nobody was looking, by runner; told with the next cell.
+        self._news: dict[str, str] = {}
 
     # -- life ------------------------------------------------------------------
 
@@ -95,7 +97,7 @@ class Session:
         return (await self._started()).info or {}
 
     async def restart(self) -> None:
-        """A fresh runner in the same sandbox: variables go, files stay.
+        """A fresh runner in the same sandbox: the variables of all languages go, files stay.
 
         Raises:
             SandboxDied: there was no sandbox to restart it in.
@@ -158,6 +160,7 @@ class Session:
         cpus: float | None = None,
         on_cell: Callable[[int], None] | None = None,
         request_id: str = "",
+        runner: str = "",
     ) -> Outcome:
         """Run a cell. What it shows goes to `on_event` in order, already admitted.
 
@@ -165,22 +168,27 @@ class Session:
         variables survived. `memory_bytes` and `cpus` hold for this cell only, where the
         backend can change a running sandbox. `on_cell` hears the number that the cell's
         events carry. `request_id` is Jupyter's, by which an Output widget asks a front end
-        for outputs.
+        for outputs. `runner` is the language of the cell where that is not the session's own:
+        each has its own variables, in the same workspace.
 
         Raises:
             BackendUnavailable, SandboxDied, SessionClosed: no cell could be run at all.
-            SettingsError: the limits for this cell cannot be.
+            RequestRefused: there is no place for that language beside the others.
+            SettingsError: the limits for this cell cannot be, or there is no such language.
         """
         async with self._turn:
-            guest = await self._started()
-            limits = await self._limit(guest, memory_bytes, cpus)
+            name, guest = await self._started_for(runner)
+            limits = await cell_limits.change(guest, self.limits, memory_bytes, cpus)
             cell = self._next_cell()
             if on_cell is not None:
                 on_cell(cell)
             limit_s = limits.timeout_s if timeout_s is _UNSET else timeout_s
-            run = Run(cell, guest, limits, limit_s, on_event, self._spawn)
+            language = self._runners.title(name)
+            run = Run(cell, guest, limits, limit_s, on_event, self._spawn, name, language)
+            self._runners.note_cell(cell, name)
             self._tell_news(run)
             meta = {
+                **_addressed(name),
                 "silent": silent,
                 "store_history": store_history,
                 "allow_stdin": allow_stdin,
@@ -195,32 +203,7 @@ class Session:
                 for text in self._gate.finish(cell):
                     run.hear(text)
                 self._run = None
-                await self._put_limits_back(guest, limits)
-
-    async def _limit(self, guest: Guest, memory_bytes: int | None, cpus: float | None) -> Limits:
-        """Change the running sandbox for one cell; what is in force then."""
-        wanted = {"memory_bytes": memory_bytes, "cpus": cpus}
-        changes = {name: value for name, value in wanted.items() if value is not None}
-        if not changes:
-            return self.limits
-        limits = Limits(**{**self.limits._asdict(), **changes})
-        try:
-            await guest.sandbox.update(memory_bytes=memory_bytes, cpus=cpus)
-        except SettingsError:
-            await self._put_limits_back(guest, limits)
-            raise
-        return limits
-
-    async def _put_limits_back(self, guest: Guest, limits: Limits) -> None:
-        """The sandbox's own limits again. One that can't have them back is replaced."""
-        if limits == self.limits or guest.death is not None:
-            return
-        own = self.limits
-        try:
-            await guest.sandbox.update(memory_bytes=own.memory_bytes, cpus=own.cpus)
-        except SandboxKernelError as error:
-            self._news = f"The sandbox's own limits could not be put back: {error}"
-            guest.sandbox.kill()
+                self._note(await cell_limits.put_back(guest, self.limits, limits))
 
     async def interrupt(self) -> None:
         """Ask what runs to stop, and see to it. Returns at once; does nothing when idle."""
@@ -230,25 +213,56 @@ class Session:
             # A comm's callback, a completion: user code runs in these, too.
             self._spawn(self._stop_requests(self._guest, stuck))
 
-    async def _stop_requests(self, guest: Guest, stuck: set[int]) -> None:
-        await guest.send(Kind.SIGNAL, 0, {"signal": "SIGINT"})
+    async def _stop_requests(self, guest: Guest, stuck: dict[int, str]) -> None:
+        for runner in sorted(set(stuck.values())):
+            await guest.send(Kind.SIGNAL, 0, {"signal": "SIGINT", "runner": runner})
         await asyncio.sleep(self.limits.interrupt_grace_s)
-        if guest.is_waiting_for(stuck):
-            self._news = f"A request did not stop when it was interrupted. {causes.LOST_RUNNER}"
-            await guest.send(Kind.RESTART_RUNNER, self._next_cell())
+        still = guest.unanswered
+        for runner in sorted({stuck[cell] for cell in stuck if cell in still}):
+            told = "A request did not stop when it was interrupted."
+            self._note(f"{told} {self._runners.lost(guest, runner)}", runner)
+            await guest.send(Kind.RESTART_RUNNER, self._next_cell(), {"runner": runner})
 
-    async def complete(self, code: str, cursor_pos: int) -> events.Json:
-        """Completions at `cursor_pos` (code points), as `complete_reply` wants them."""
-        return await self._ask_runner(Kind.COMPLETE, code, {"cursor_pos": cursor_pos})
+    async def complete(self, code: str, cursor_pos: int, *, runner: str = "") -> events.Json:
+        """Completions at `cursor_pos` (code points), as `complete_reply` wants them.
 
-    async def inspect(self, code: str, cursor_pos: int, detail_level: int = 0) -> events.Json:
+        `runner`, here and below: as in `execute`.
+        """
+        return await self._ask_runner(Kind.COMPLETE, code, {"cursor_pos": cursor_pos}, runner)
+
+    async def inspect(
+        self, code: str, cursor_pos: int, detail_level: int = 0, *, runner: str = ""
+    ) -> events.Json:
         """Documentation at `cursor_pos` (code points), as `inspect_reply` wants it."""
         meta = {"cursor_pos": cursor_pos, "detail_level": detail_level}
-        return await self._ask_runner(Kind.INSPECT, code, meta)
+        return await self._ask_runner(Kind.INSPECT, code, meta, runner)
 
-    async def is_complete(self, code: str) -> events.Json:
+    async def is_complete(self, code: str, *, runner: str = "") -> events.Json:
         """Whether `code` is a whole statement, as `is_complete_reply` wants it."""
-        return await self._ask_runner(Kind.IS_COMPLETE, code, {})
+        return await self._ask_runner(Kind.IS_COMPLETE, code, {}, runner)
+
+    async def attach(self, layers: list[dict[str, str]], environment: dict[str, str]) -> None:
+        """Let every runner, those to come too, use packages that lie in the sandbox already.
+
+        Args:
+            layers: each {"ecosystem": "pip", "npm", …, "path": a directory in the guest}.
+            environment: variables for all runners, replacing those of their names.
+
+        Raises:
+            RequestRefused: the guest cannot take that.
+            SandboxDied: it went away meanwhile; the next one has them from the start.
+        """
+        meta = {"layers": layers, "environment": environment}
+        # From then on in every sandbox that replaces this one.
+        attached = self.spec._replace(environment={**self.spec.environment, **environment})
+        try:
+            answer = await self._ask(Kind.ATTACH, meta)
+        except SandboxDied:
+            self.spec = attached
+            raise
+        if not isinstance(answer, events.Answered):
+            raise RequestRefused("The sandbox takes no packages while it runs.")
+        self.spec = attached
 
     def answer_input(self, text: str) -> None:
         """Give the running cell what it waits for in `input()`; nothing if none waits.
@@ -274,6 +288,7 @@ class Session:
     ) -> None:
         """Pass a front end's comm message in; `on_cell` hears the number its events carry."""
         meta = {
+            **_addressed(self._runners.of_comm(comm_id)),
             "action": action,
             "comm_id": comm_id,
             "target_name": target_name,
@@ -304,16 +319,20 @@ class Session:
             self._hear_death()
         shown: list[events.Event] = []
         for event in batch:
-            if not self._note(event, shown):
+            if not self._take(event, shown):
                 shown.append(event)
         self._show(shown)
 
-    def _note(self, event: events.Event, unshown: list[events.Event]) -> bool:
+    def _take(self, event: events.Event, unshown: list[events.Event]) -> bool:
         """Take what concerns our own state; False for what is to be shown."""
         run = self._run
         match event:
             case events.RunnerExited():
                 self._note_exit(event)
+            case events.Refused() if run is not None and run.cell == event.cell:
+                self._show([*unshown, self._refusal(run, event)])
+                unshown.clear()
+                run.refuse()
             case events.Replied() if run is not None and run.cell == event.cell:
                 run.reply = event.content
             case events.CellEnded() if run is not None and run.cell == event.cell:
@@ -335,13 +354,22 @@ class Session:
         return True
 
     def _note_exit(self, event: events.RunnerExited) -> None:
-        if self._run is not None:
+        guest, runner = self._guest, event.runner
+        if guest is None or not self._runners.is_known(guest, runner):
+            return
+        if self._run is not None and self._run.runner == runner:
             self._run.exit = event
         elif event.cause != "restarted":
-            self._news = f"{causes.runner_exited(event)} {causes.LOST_RUNNER}"
+            told = causes.runner_exited(event, self._runners.whose(guest, runner))
+            self._note(f"{told} {self._runners.lost(guest, runner)}", runner)
+
+    def _refusal(self, run: Run, event: events.Refused) -> events.CellFailed:
+        return causes.refused(run.cell, self._runners.title(run.runner), event.reason)
 
     def _show(self, batch: list[events.Event]) -> None:
         for event in self._gate.admit(batch):
+            if isinstance(event, events.CommSent):
+                self._runners.note_comm(event)
             if self._run is not None and self._run.cell == event.cell:
                 self._run.hear(event)
             else:
@@ -356,12 +384,18 @@ class Session:
         if self._run is not None:
             self._run.end(None)
         elif guest.info is not None:
-            self._news = f"{causes.sandbox_died(guest.death)} {causes.LOST_SANDBOX}"
+            self._news.clear()
+            self._note(f"{causes.sandbox_died(guest.death)} {causes.LOST_SANDBOX}")
+
+    def _note(self, news: str, runner: str = "") -> None:
+        """Keep `news` for the next cell; of each runner the latest counts."""
+        if news:
+            self._news[runner] = news
 
     def _tell_news(self, run: Run) -> None:
-        if self._news:
-            run.hear(events.TextWritten(run.cell, "stderr", f"[sandbox] {self._news}\n"))
-            self._news = ""
+        for news in self._news.values():
+            run.hear(events.TextWritten(run.cell, "stderr", f"[sandbox] {news}\n"))
+        self._news.clear()
 
     # -- asking ----------------------------------------------------------------
 
@@ -371,13 +405,24 @@ class Session:
         guest = await self._started()
         return await guest.ask(kind, self._next_cell(), meta, data)
 
-    async def _ask_runner(self, kind: int, code: str, meta: dict[str, Any]) -> events.Json:
+    async def _ask_runner(
+        self, kind: int, code: str, meta: dict[str, Any], runner: str
+    ) -> events.Json:
         """A question about code; a runner that refuses or goes has nothing to say."""
         try:
-            answer = await self._ask(kind, meta, _encoded(code))
+            name, guest = await self._started_for(runner)
+            asked = {**_addressed(name), **meta}
+            answer = await guest.ask(kind, self._next_cell(), asked, _encoded(code))
         except (RequestRefused, SandboxDied):
             return {}
         return answer.content
+
+    async def _started_for(self, language: str) -> tuple[str, Guest]:
+        """The name of the runner for `language` ("": the session's own), and where it is."""
+        guest = await self._started()
+        name = self._runners.name(language)
+        await self._runners.require(guest, name, self._next_cell)
+        return name, guest
 
     async def _started(self) -> Guest:
         if self._is_closed:
@@ -414,6 +459,11 @@ class Session:
         task = asyncio.get_running_loop().create_task(quietly())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _addressed(runner: str) -> dict[str, str]:
+    """The part of a request's meta that says whose it is; nothing for the main runner."""
+    return {"runner": runner} if runner else {}
 
 
 def _encoded(text: str) -> bytes:

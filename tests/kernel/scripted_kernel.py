@@ -84,18 +84,26 @@ class ScriptedSession:
     async def interrupt(self) -> None:
         self._interrupted.set()
 
-    async def complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
+    async def complete(self, code: str, cursor_pos: int, *, runner: str = "") -> dict[str, Any]:
         if code == "hang":
             await asyncio.Event().wait()
-        return {"matches": ["zip", 7], "cursor_start": 0, "cursor_end": cursor_pos, "forged": 1}
+        return {
+            "matches": [runner or "zip", 7],
+            "cursor_start": 0,
+            "cursor_end": cursor_pos,
+            "forged": 1,
+        }
 
-    async def inspect(self, code: str, cursor_pos: int, detail_level: int = 0) -> dict[str, Any]:
-        return {"found": True, "data": {"text/plain": f"{code}@{cursor_pos}/{detail_level}"}}
+    async def inspect(
+        self, code: str, cursor_pos: int, detail_level: int = 0, *, runner: str = ""
+    ) -> dict[str, Any]:
+        text = f"{runner}{code}@{cursor_pos}/{detail_level}"
+        return {"found": True, "data": {"text/plain": text}}
 
-    async def is_complete(self, code: str) -> dict[str, Any]:
+    async def is_complete(self, code: str, *, runner: str = "") -> dict[str, Any]:
         if code == "hang":
             await asyncio.Event().wait()
-        return {"status": "incomplete", "indent": "  "}
+        return {"status": "incomplete", "indent": " " * len(runner) or "  "}
 
     async def status(self) -> dict[str, Any]:
         return {"boundary": self.boundary, "memory_bytes": 2**20, "cpu_s": 1.5, "processes": 3}
@@ -226,8 +234,8 @@ class ScriptedSession:
         action, _, comm_id = text.partition(" ")
         run.show(events.CommSent(run.cell, action, comm_id, "target", {"n": 1}, {}, [b"\0\xff"]))
 
-    async def _do_newrunner(self, run: Any, _text: str) -> None:
-        self._on_event(events.RunnerReady(0, {"version": "3.99.2"}))
+    async def _do_newrunner(self, run: Any, name: str) -> None:
+        self._on_event(events.RunnerReady(0, {"version": "3.99.2"}, name))
 
     async def _do_page(self, run: Any, text: str) -> None:
         run.end["payload"] = [

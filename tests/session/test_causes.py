@@ -4,7 +4,9 @@ import pytest
 
 from sandbox_kernel import events
 from sandbox_kernel.limits import MIB, Limits
+from sandbox_kernel.outputs import OutputPolicy
 from sandbox_kernel.session import causes
+from sandbox_kernel.session.gate import Gate
 
 LIMITS = Limits(memory_bytes=256 * MIB, processes=40, open_files=100, workspace_bytes=20 * MIB)
 
@@ -38,6 +40,7 @@ def test_an_ordinary_error_gets_no_such_line(name, value):
     [
         causes.timed_out(1, 5, causes.KEPT),
         causes.interrupted_hard(1, 5, causes.LOST_RUNNER),
+        causes.interrupted_hard(1, 5, causes.lost_runner("JavaScript")),
         causes.out_of_memory(1, LIMITS, 300 * MIB, causes.LOST_SANDBOX),
         causes.restarted(1),
     ],
@@ -45,6 +48,23 @@ def test_an_ordinary_error_gets_no_such_line(name, value):
 def test_every_end_says_what_became_of_the_variables(failed):
     assert "variables" in failed.value.lower()
     assert failed.value in failed.traceback[0]
+
+
+def test_where_there_are_several_languages_the_end_of_one_names_it():
+    assert causes.lost_runner() == causes.LOST_RUNNER
+    told = causes.lost_runner("JavaScript")
+    assert told.startswith("The variables of JavaScript are lost; the others live on")
+    exited = events.RunnerExited(0, 1, "exited", 3, None, "", "javascript")
+    assert "The runner of JavaScript ended" in causes.runner_exited(exited, "JavaScript")
+    assert "The runner ended" in causes.runner_exited(exited)
+
+
+def test_a_guests_reason_why_a_cell_did_not_run_is_cleaned_by_the_gate():
+    refused = causes.refused(1, "R", "Install R.\x1b]0;title\x07\x1b[2J")
+    [shown] = Gate(OutputPolicy("safe"), LIMITS).admit([refused])
+    assert shown.value.startswith("The cell of R did not run. Install R.")
+    assert "\x1b]" not in shown.value + "".join(shown.traceback)
+    assert "\x1b[2J" not in shown.value + "".join(shown.traceback)
 
 
 def test_the_end_by_memory_names_limit_and_peak():

@@ -186,11 +186,17 @@ def privileged(facts: Facts) -> None:
 
 
 def host_directories(facts: Facts) -> None:
-    """No directory of the host at all: only the three files that the engine itself makes."""
-    assert facts.inspect["Mounts"] == []
+    """No directory of the host at all: only the three files that the engine itself makes.
+
+    The one volume holds installed packages, and cannot be written to.
+    """
+    [packages] = facts.inspect["Mounts"]
+    assert (packages["Type"], packages["Name"]) == ("volume", "sandbox-kernel-layers")
+    assert packages["RW"] is False
     assert not facts.host_config["Binds"]
     real = {mount[4] for mount in facts.inside["mounts"] if mount[3] != "/" and _is_disk(mount)}
-    assert real <= {"/etc/resolv.conf", "/etc/hostname", "/etc/hosts"}
+    engines = {"/etc/resolv.conf", "/etc/hostname", "/etc/hosts"}
+    assert real <= {*engines, packages["Destination"]}
 
 
 def _is_disk(mount: list[str]) -> bool:

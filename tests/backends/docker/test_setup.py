@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from sandbox_kernel import languages
 from sandbox_kernel.backends.docker import (
     base_image,
     building,
@@ -306,6 +307,40 @@ def test_languages_of_one_family_are_built_once():
         setup.families(["python", "fortran"])
 
 
+def test_the_polyglot_image_is_one_of_all():
+    assert setup.families(["polyglot", "polyglot"]) == ["polyglot"]
+    assert setup.families(["all"])[-1] == "polyglot"
+
+
+def test_the_polyglot_image_has_what_the_others_have():
+    """Python's packages it stands on; Deno and ipykernel are among its own of PyPI."""
+    lists = {name: packages_of(name) for name in os.listdir(building.IMAGES) if "." in name}
+    polyglot = lists.pop("polyglot.Dockerfile")
+    for name in ("base.Dockerfile", "ipykernel.Dockerfile"):
+        lists.pop(name)
+    assert polyglot == set().union(*lists.values())
+    assert {*wheels.PACKAGES, "deno", "ipykernel"} == set(setup._WHEELS["polyglot"])
+
+
+def packages_of(dockerfile: str) -> set[str]:
+    """What a Dockerfile installs with apt."""
+    text = (building.IMAGES / dockerfile).read_text().replace("\\\n", " ")
+    found = re.findall(r"--no-install-recommends((?: +[a-z0-9][a-z0-9.+-]*)+)", text)
+    return {package for each in found for package in each.split()}
+
+
+SOMEBODY_ELSES = languages.Language(
+    "cobol", "COBOL", ".cob", "text/x-cobol", "cobol", "cobol", "gnucobol:3", ("cobc", "{file}")
+)
+
+
+def test_somebody_elses_image_is_pulled_and_not_made(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(languages, "_registered", {"cobol": SOMEBODY_ELSES})
+    assert "gnucobol:3" not in setup.families(["all"])
+    with pytest.raises(SettingsError, match=r"setup docker --image gnucobol:3"):
+        setup.families(["cobol"])
+
+
 # --- what a build leaves --------------------------------------------------------------
 
 
@@ -540,11 +575,10 @@ def test_a_python_without_wheels_is_refused(workshop: Workshop, said: str):
 def test_wheels_that_cannot_be_downloaded_are_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(wheels, "PACKAGES", ("sandbox-kernel-no-such-package",))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     target = wheels.Target("3.11", "x86_64", 36)
     with pytest.raises(BuildFailed, match=r"pip cannot download.*sandbox-kernel-no-such-package"):
-        wheels.download(target, tmp_path, Told())
+        wheels.download(["sandbox-kernel-no-such-package"], target, tmp_path, Told())
 
 
 def test_two_setups_at_a_time_wait_for_each_other(

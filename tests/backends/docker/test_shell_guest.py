@@ -111,10 +111,16 @@ def test_a_restart_settles_the_cell_in_the_supervisors_order(scripted):
     ]
 
 
-@pytest.mark.parametrize("kind", [Kind.FILE_LIST, Kind.FILE_READ, Kind.FILE_WRITE, Kind.COMM])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(Kind.FILE_LIST, Kind.FILE_READ, Kind.FILE_WRITE),
+        *(Kind.COMM, Kind.ADD_RUNNER, Kind.ATTACH),
+    ],
+)
 def test_what_needs_python_is_refused(scripted, kind):
     scripted.hear(1, b"")
-    written = scripted.ask(kind, 9, {"name": "a"})
+    written = scripted.ask(kind, 9, {"name": "a", "argv": ["a"]})
     (refused,) = scripted.hear(1, b"\x1e" + scripted.token(written) + b" said 0\x1e")
     assert isinstance(refused, events.Refused)
     assert "--image" in refused.reason

@@ -38,6 +38,10 @@ _NO_COMMS = (
     "This image has no Python 3.8 or newer, so widgets have nobody to talk to. "
     "Choose an image that has it with --image."
 )
+_NO_RUNNERS = (
+    "This image has no Python 3.8 or newer, so it runs one language and takes no packages while "
+    "it runs. Choose an image that has it with --image."
+)
 _FILE_KINDS = (Kind.FILE_LIST, Kind.FILE_READ, Kind.FILE_WRITE, Kind.FILE_REMOVE)
 
 Json = dict[str, Any]
@@ -100,6 +104,8 @@ class ShellGuest:
             return _refusal(cell, _NO_FILES)
         if kind == Kind.COMM:
             return _refusal(cell, _NO_COMMS)
+        if kind in (Kind.ADD_RUNNER, Kind.ATTACH):
+            return _refusal(cell, _NO_RUNNERS)
         if kind == Kind.INSPECT:
             return pack(Kind.REPLY, cell, words.inspection())
         if kind == Kind.IS_COMPLETE:

@@ -33,6 +33,7 @@ class Server:
             Kind.INSPECT: self._inspect,
             Kind.IS_COMPLETE: self._is_complete,
             Kind.COMM: self._comm,
+            Kind.ATTACH: self._attach,
         }
 
     def serve(self) -> None:
@@ -185,6 +186,20 @@ class Server:
     def _comm(self, frame: Frame, meta: Json) -> Json:
         self._comms.request_id = str(meta.get("msg_id") or "cell-%d" % frame.cell)
         self._ask_shell(lambda: self._comms.handle(meta, frame.data), frame, {})
+        return {"status": "ok"}
+
+    def _attach(self, _frame: Frame, meta: Json) -> Json:
+        """Packages that were installed meanwhile, as directories that are there to be read."""
+        import importlib
+        import os
+
+        os.environ.update(meta.get("environment") or {})
+        layers = [layer for layer in meta.get("layers") or () if layer.get("ecosystem") == "pip"]
+        paths = [str(layer.get("path")) + "/lib" for layer in layers]
+        # What lies beside the cells comes first, as when a layer is there from the start.
+        place = 1 if sys.path[:1] == [""] else 0
+        sys.path[place:place] = [path for path in paths if path not in sys.path]
+        importlib.invalidate_caches()
         return {"status": "ok"}
 
 
