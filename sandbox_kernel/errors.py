@@ -8,6 +8,8 @@ SandboxKernelError
 ├── SessionClosed            the caller uses a session that it closed
 ├── GuestProtocolError       the guest sent bytes that are not our protocol
 ├── RequestRefused           the guest answered a request with a refusal
+├── DependencyRefused        a package that may not be asked for, or is none
+├── DependencyFailed         a package that could not be installed
 └── FileRefused              a file we will not read, write or show
     └── FileTooLarge         over the limit that the message names
 
@@ -46,6 +48,14 @@ class GuestProtocolError(SandboxKernelError):
 
 class RequestRefused(SandboxKernelError):
     """The guest could not do what was asked, and says why. Remedy: ask for something else."""
+
+
+class DependencyRefused(SandboxKernelError):
+    """A package that may not be asked for. Remedy: ask for another, or its owner for leave."""
+
+
+class DependencyFailed(SandboxKernelError):
+    """A package could not be installed, and why. Remedy: correct its name, version or index."""
 
 
 class FileRefused(SandboxKernelError):

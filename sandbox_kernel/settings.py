@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandbox_kernel.errors import SettingsError
-from sandbox_kernel.limits import Limits
+from sandbox_kernel.limits import Limits, parse_size
 
 if TYPE_CHECKING:
     from sandbox_kernel.backends.base import Mount
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
 PREFIX = "SANDBOX_KERNEL_"
 FILE_VARIABLE = PREFIX + "SETTINGS"
 
-# Registered languages and backends; a new one is one more name here and its own file.
-LANGUAGES = ("python", "bash", "javascript", "lua", "perl", "php", "r", "ruby")
+# Registered backends; a new one is one more name here and its own file.
 BACKENDS = ("auto", "bubblewrap", "docker")
 # Those that may be given several times: one text, a line each.
-REPEATABLE = ("env", "mount")
+REPEATABLE = ("env", "mount", "dependency", "allow_dependency")
 
 
 class Setting(NamedTuple):
@@ -62,6 +61,10 @@ class Settings(NamedTuple):
     language: str
     limits: Limits
     environment: dict[str, str]
+    dependencies: str
+    declared_dependencies: tuple[str, ...]
+    allowed_dependencies: tuple[str, ...]
+    dependency_cache_bytes: int
     sources: dict[str, str]
     texts: dict[str, str]  # every setting as it was written, for `doctor`
 
@@ -119,6 +122,14 @@ def _one_of(*names: str) -> Callable[[str], str]:
     return parse
 
 
+def _language(text: str) -> str:
+    if text == "python":
+        return text  # most kernels need not know of others
+    from sandbox_kernel import languages
+
+    return _one_of(*languages.names())(text)
+
+
 def _limit(field: str) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
         if field == "output_bytes" and text.lower() == "all":
@@ -170,6 +181,21 @@ def _mounts(text: str) -> tuple[Mount, ...]:
     return mounts.parse_all(text.splitlines())
 
 
+def _packages(text: str) -> tuple[str, ...]:
+    """Judged by `dependencies.policy`, which knows the language."""
+    import shlex
+
+    return tuple(word for line in text.splitlines() for word in shlex.split(line))
+
+
+def _package_names(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())
+
+
+def _cache_size(text: str) -> int:
+    return parse_size(text, "dependency_cache")
+
+
 # Compiled at use: hardly anyone sets a variable, and everyone imports this.
 _VARIABLE = r"([A-Za-z_][A-Za-z0-9_]*)=([^\0]*)"
 # A comma only separates when a name follows, so that values may hold commas.
@@ -186,9 +212,17 @@ def _environment(text: str) -> dict[str, str]:
     return found
 
 
+_FIELDS = {
+    "env": "environment",
+    "mount": "mounts",
+    "dependency": "declared_dependencies",
+    "allow_dependency": "allowed_dependencies",
+    "dependency_cache": "dependency_cache_bytes",
+}
+
+
 def _row(name: str, parse: Callable[[str], Any], default: str, example: str, help: str) -> Setting:
-    field = {"env": "environment", "mount": "mounts"}.get(name, name)
-    return Setting(name, field, parse, default, help, example)
+    return Setting(name, _FIELDS.get(name, name), parse, default, help, example)
 
 
 def _limit_row(name: str, field: str, default: str, example: str, help: str) -> Setting:
@@ -197,7 +231,7 @@ def _limit_row(name: str, field: str, default: str, example: str, help: str) -> 
 
 # Defaults of limits repeat `limits.py` in the spelling of the settings; a test compares.
 TABLE: tuple[Setting, ...] = (
-    _row("language", _one_of(*LANGUAGES), "python", "python", "what the cells are written in"),
+    _row("language", _language, "python", "python", "what the cells are written in"),
     _row("backend", _one_of(*BACKENDS), "auto", "auto", "what isolates the sandbox"),
     _row("python", _interpreter, "", "/usr/bin/python3", "whose environment the sandbox gets"),
     _row("image", _image, "", "python:3.12", "for backends that run images"),
@@ -206,6 +240,16 @@ TABLE: tuple[Setting, ...] = (
     _row("network", _network, "none", "none", "what the sandbox may reach"),
     _row("outputs", _one_of("safe", "trusted"), "safe", "safe", "what a browser may be shown"),
     _row("env", _environment, "", "TZ=UTC", "variables inside the sandbox, NAME=VALUE"),
+    _row(
+        "dependencies",
+        _one_of("any", "declared", "none"),
+        "any",
+        "declared",
+        "which packages may be installed: what cells ask for, what --dependency declares, none",
+    ),
+    _row("dependency", _packages, "", "pandas==3.*", "a package that is there from the start"),
+    _row("allow_dependency", _package_names, "", "pandas,plotly", "names that cells may ask for"),
+    _row("dependency_cache", _cache_size, "10g", "10g", "of all installed packages together"),
     _limit_row("memory", "memory_bytes", "2g", "2g", "memory of the whole sandbox"),
     _limit_row("cpus", "cpus", "2", "2", "CPUs it may keep busy"),
     _limit_row("processes", "processes", "256", "256", "processes and threads"),

@@ -35,6 +35,29 @@ class Mount(NamedTuple):
     size_bytes: int = 0
 
 
+# Where every guest that may have packages sees the layers: read-only, and not to be listed.
+LAYERS = "/opt/sandbox-kernel/layers"
+
+
+class Layer(NamedTuple):
+    """Installed packages that a guest can be shown: of one ecosystem, for one set of requests.
+
+    Args:
+        name: random; a guest that was not told it cannot find the layer.
+        guest_path: below `LAYERS`.
+        requirements: what was asked for, as texts.
+        packages: what is in it: name and version of each.
+        size_bytes: of all its files.
+    """
+
+    name: str
+    ecosystem: str
+    guest_path: str
+    requirements: tuple[str, ...] = ()
+    packages: tuple[tuple[str, str], ...] = ()
+    size_bytes: int = 0
+
+
 class SandboxSpec(NamedTuple):
     """Everything a backend needs to know to make one sandbox.
 
@@ -51,6 +74,9 @@ class SandboxSpec(NamedTuple):
             host's own environment is added.
         home_files: paths in the guest's home -> host files of ours to copy there
             (see `seeds`).
+        search_path: guest directories that come before all others in PATH.
+        shows_layers: whether the guest sees the layers of packages at `LAYERS`. What it is
+            told of them is in `environment` and `search_path` (see `dependencies.layers`).
     """
 
     language: str = "python"
@@ -62,6 +88,8 @@ class SandboxSpec(NamedTuple):
     mounts: tuple[Mount, ...] = ()
     environment: Mapping[str, str] = MappingProxyType({})
     home_files: Mapping[str, str] = MappingProxyType({})
+    search_path: tuple[str, ...] = ()
+    shows_layers: bool = True
 
 
 class Check(NamedTuple):
@@ -150,6 +178,65 @@ class Sandbox(ABC):
         """Wait until it is gone, then say why."""
 
 
+class LayerStore(ABC):
+    """Where a backend keeps layers: directories that all of its guests see, and none writes.
+
+    It moves directories; which layer is what, and who uses it, `dependencies.store` knows.
+    Methods may block: they are called in threads.
+
+    Rule 1: a name is taken as given, and was made by `dependencies.store`.
+    Rule 2: what a guest sees cannot be listed or written to, whoever the guest is outside.
+    """
+
+    @abstractmethod
+    def place(self) -> str:
+        """Which store this is: the same text for as long as what was put there is there.
+
+        Raises:
+            BackendUnavailable: it cannot be reached now.
+        """
+
+    @abstractmethod
+    def built_for(self, spec: SandboxSpec, ecosystem: str) -> Mapping[str, str]:
+        """What binaries in a layer depend on, besides the packages themselves.
+
+        Raises:
+            BackendUnavailable, SettingsError: the spec names what is not there.
+        """
+
+    @abstractmethod
+    def program_path(self, spec: SandboxSpec) -> str:
+        """PATH in a guest of `spec` that has no layers.
+
+        Raises:
+            BackendUnavailable, SettingsError: the spec names what is not there.
+        """
+
+    @abstractmethod
+    def guest_path(self, name: str) -> str:
+        """Where guests see the layer called `name`."""
+
+    @abstractmethod
+    def put(self, directory: str, name: str, spec: SandboxSpec) -> None:
+        """Make `directory` (checked plain files; it may be moved) the layer `name`.
+
+        Raises:
+            BackendUnavailable, DependencyFailed: it could not be.
+        """
+
+    @abstractmethod
+    def drop(self, name: str) -> None:
+        """Remove the layer, or what is there of it; nothing if nothing is.
+
+        Raises:
+            BackendUnavailable, DependencyFailed: it could not be, and may still be there.
+        """
+
+    @abstractmethod
+    def has(self, name: str) -> bool:
+        """Whether the layer is there, as far as can be told without starting anything."""
+
+
 class Backend(ABC):
     """One technology that isolates."""
 
@@ -174,3 +261,7 @@ class Backend(ABC):
     @abstractmethod
     def collect_garbage(self) -> list[str]:
         """Remove what dead owners left behind; a line for each thing removed."""
+
+    def layer_store(self) -> LayerStore | None:
+        """Where it keeps layers of packages; None: its guests get none."""
+        return None

@@ -35,6 +35,18 @@ def require() -> None:
         (pytest.fail if is_required() else pytest.skip)(f"docker: {reason}")
 
 
+def require_image(name: str) -> None:
+    """Skip the test when the engine has no such image, or fail where an engine is required."""
+    if not _has_image(name):
+        reason = f"docker: there is no image {name}. Make it with: sandbox-kernel setup docker"
+        (pytest.fail if is_required() else pytest.skip)(reason)
+
+
+@cache
+def _has_image(name: str) -> bool:
+    return bool(api().images(name))
+
+
 @cache
 def problem() -> str:
     """Why nothing can be tested with the engine, or ""."""

@@ -56,6 +56,17 @@ class Lab:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 
+    def end_kernels(self) -> None:
+        """Shut down every kernel, as its menu does."""
+        for session in self.get("api/sessions"):
+            request = urllib.request.Request(
+                f"{self.url}/api/sessions/{session['id']}",
+                headers={"Authorization": f"token {self.token}"},
+                method="DELETE",
+            )
+            with urllib.request.urlopen(request, timeout=30):
+                pass
+
     def is_up(self) -> bool:
         with contextlib.suppress(OSError, urllib.error.URLError):
             return bool(self.get("api/status"))
@@ -64,15 +75,15 @@ class Lab:
     def write_notebook(self, name: str, kernel_name: str, *sources: str) -> Path:
         """A notebook in the server's root. A source that begins with `#md ` is markdown."""
         specs = self.get("api/kernelspecs")["kernelspecs"]
-        display_name = specs[kernel_name]["spec"]["display_name"]
+        spec = specs[kernel_name]["spec"]
         notebook = nbformat.v4.new_notebook(
             metadata={
                 "kernelspec": {
                     "name": kernel_name,
-                    "display_name": display_name,
-                    "language": "python",
+                    "display_name": spec["display_name"],
+                    "language": spec["language"],
                 },
-                "language_info": {"name": "python"},
+                "language_info": {"name": spec["language"]},
             }
         )
         for source in sources:

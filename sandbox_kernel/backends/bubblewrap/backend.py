@@ -11,13 +11,16 @@ import os
 import sys
 import time
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandbox_kernel.backends.base import Backend, Check, SandboxSpec
 from sandbox_kernel.backends.bubblewrap import cgroups, environment, head_start, plan
 from sandbox_kernel.backends.bubblewrap.sandbox import BubblewrapSandbox
 from sandbox_kernel.errors import BackendUnavailable, SettingsError
 from sandbox_kernel.limits import Limits
+
+if TYPE_CHECKING:
+    from sandbox_kernel.backends.bubblewrap.layers import BubblewrapLayers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GUEST_CODE = os.path.join(os.path.dirname(os.path.dirname(HERE)), "guest")
@@ -72,6 +75,11 @@ class BubblewrapBackend(Backend):
                 label = os.path.basename(next(iter(group.values())))
                 removed.append(f"control groups of sandbox {label}, whose owner is gone")
         return removed
+
+    def layer_store(self) -> BubblewrapLayers:
+        from sandbox_kernel.backends.bubblewrap.layers import BubblewrapLayers
+
+        return BubblewrapLayers()
 
 
 def _remove_patiently(group: dict[str, str]) -> bool:
@@ -162,7 +170,9 @@ def boundary(uid: int, has_cgroup: bool) -> str:
     )
 
 
-def _machine(*, has_cgroup: bool) -> plan.Machine:
+def _machine(*, has_cgroup: bool, shows_layers: bool) -> plan.Machine:
+    from sandbox_kernel.backends.bubblewrap import layers
+
     return plan.Machine(
         bwrap=find_bwrap()[0],
         guest_code=GUEST_CODE,
@@ -171,6 +181,7 @@ def _machine(*, has_cgroup: bool) -> plan.Machine:
         owner_pid=os.getpid(),
         cpus=frozenset(os.sched_getaffinity(0)),
         has_cgroup=has_cgroup,
+        layers=layers.directory() if shows_layers else "",
     )
 
 
@@ -186,7 +197,7 @@ def _plan(
     groups: dict[str, str],
     uid_base: int,
 ) -> dict[str, Any]:
-    machine = _machine(has_cgroup=bool(groups))
+    machine = _machine(has_cgroup=bool(groups), shows_layers=spec.shows_layers)
     return plan.make(
         spec,
         found,

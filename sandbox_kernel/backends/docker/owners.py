@@ -2,8 +2,8 @@
 
 A container ends when its owner's connection does, and the engine removes it then. This is
 for what an engine that crashed in between left. Containers are all there is: sandboxes have
-no network, no named volume and no image of their own; an image's anonymous volumes go with
-the container.
+no network, no volume and no image of their own (the one of `layers` is everybody's); an
+image's anonymous volumes go with the container.
 
 Rule 1: found by label, never by name: a name is anybody's to give.
 Rule 2: in doubt an owner lives. Many machines may share an engine, and many containers a

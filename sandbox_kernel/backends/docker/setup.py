@@ -8,7 +8,8 @@ same is not made again. So a new version of the guest's code costs seconds, and 
 a look.
 Rule 2: only here is a registry ever asked, and only when the owner runs `setup`.
 
-To add a family: a Dockerfile in `images/`, and a language whose `image` names it.
+To add a family: a Dockerfile in `images/`, and a language whose `image` names it. The family
+`polyglot` belongs to none: it has what all of them have, on top of Python's packages.
 """
 
 from __future__ import annotations
@@ -27,8 +28,18 @@ from sandbox_kernel import languages, seeds
 from sandbox_kernel.backends.docker import building, engine, guest_code, wheels
 from sandbox_kernel.backends.docker.build_errors import BuildFailed, translated
 from sandbox_kernel.backends.docker.building import RECIPE_LABEL, Recipe, Report
+from sandbox_kernel.errors import SettingsError
 
 REPOSITORY = "sandbox-kernel"
+# One image for every language, for notebooks whose cells are in several.
+POLYGLOT = "polyglot"
+# Families with packages from PyPI. The kernels that other images have from elsewhere are the
+# polyglot one's by these.
+_WHEELS = {
+    "python": wheels.PACKAGES,
+    "deno": ("deno",),
+    POLYGLOT: (*wheels.PACKAGES, "ipykernel", "deno"),
+}
 # On our images: the name of what `setup` built them on.
 BASE_LABEL = "org.sandbox-kernel.base"
 
@@ -44,16 +55,37 @@ class Built(NamedTuple):
 
 
 def families(chosen: Iterable[str]) -> list[str]:
-    """The families whose images run some languages, each once; "all" is every one.
+    """The families whose images run some languages, each once.
+
+    Args:
+        chosen: names of languages; "polyglot" is the image of all of them, and "all" is
+            each one's own image and that.
 
     Raises:
-        SettingsError: there is no such language.
+        SettingsError: there is no such language, or its image is not one of ours.
     """
     names = dict.fromkeys(chosen)
     if "all" in names:
-        names = dict.fromkeys(languages.names())
-    found = (languages.get(name).image.removeprefix(f"{REPOSITORY}/") for name in names)
-    return list(dict.fromkeys(found))
+        names = dict.fromkeys([*filter(_is_ours, languages.names()), POLYGLOT])
+    return list(dict.fromkeys(map(_family, names)))
+
+
+def _family(name: str) -> str:
+    if name == POLYGLOT:
+        return name
+    image = languages.get(name).image
+    if not _is_ours(name):
+        raise SettingsError(
+            f"The image of {name}, {image}, is not made here. Pull it with: "
+            f"sandbox-kernel setup docker --image {image}"
+        )
+    return image.removeprefix(f"{REPOSITORY}/")
+
+
+def _is_ours(name: str) -> bool:
+    """Whether there is a recipe for the image of a language: somebody else's brings its own."""
+    repository, _, family = languages.get(name).image.rpartition("/")
+    return repository == REPOSITORY and (building.IMAGES / f"{family}.Dockerfile").is_file()
 
 
 def build(
@@ -178,20 +210,27 @@ class _Maker:
     def make_packages(self, family: str, base: str) -> str:
         """The image with what a family's language needs."""
         dockerfile, tag = f"{family}.Dockerfile", f"{REPOSITORY}/{family}:packages"
-        if family != "python":
-            return self.make(dockerfile, base, tag, f"packages of {family}", has_network=True)
+        if family == POLYGLOT:
+            base = self._make_with_wheels(family, "python.Dockerfile", base, f"{tag}-python")
+        elif family in _WHEELS:
+            return self._make_with_wheels(family, dockerfile, base, tag)
+        return self.make(dockerfile, base, tag, f"packages of {family}", has_network=True)
+
+    def _make_with_wheels(self, family: str, dockerfile: str, base: str, tag: str) -> str:
+        """The id of an image with packages from PyPI, which are downloaded only when needed."""
+        packages = _WHEELS[family]
         files: dict[str, bytes | Path] = {
             "warm.py": seeds.CODE.encode(),
-            "requirements.txt": "\n".join(wheels.PACKAGES).encode(),
+            "requirements.txt": "\n".join(packages).encode(),
         }
         there = self._find(tag, _summary(dockerfile, base, files))
         if there is not None:
             return there
         with tempfile.TemporaryDirectory(prefix="sandbox-kernel-wheels-") as directory:
-            self._report.step(f"{tag}: downloading {', '.join(wheels.PACKAGES)}")
+            self._report.step(f"{tag}: downloading {', '.join(packages)}")
             with closing(engine.connect()) as api:
                 target = wheels.ask(api, base)
-            found = wheels.download(target, Path(directory), self._report)
+            found = wheels.download(packages, target, Path(directory), self._report)
             files |= {f"wheels/{name}": path for name, path in found.items()}
             return self.make(dockerfile, base, tag, "installing them", files=files)
 

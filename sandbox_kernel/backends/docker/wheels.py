@@ -13,16 +13,17 @@ import importlib.util
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sandbox_kernel.backends.docker.build_errors import BuildFailed, plain, translated
 from sandbox_kernel.backends.docker.building import Report
 
-# pip itself is there to answer `pip list`.
-PACKAGES = ("pip", "ipython", "ipywidgets", "numpy", "pandas", "matplotlib")
+# Of the Python image. pip itself is there to answer `pip list`; duckdb is what runs SQL.
+PACKAGES = ("pip", "ipython", "ipywidgets", "numpy", "pandas", "matplotlib", "duckdb")
 # pip asks the markers of requirements ("python_version < '3.12'") of the host's Python, not of
-# the image's. So what any of PACKAGES wants for an older Python is always there to be chosen.
+# the image's. So what any package wants for an older Python is always there to be chosen.
 _FOR_OLDER_PYTHONS = ("typing_extensions", "exceptiongroup", "importlib_resources")
 # The oldest that wheels are named for, as minor versions of glibc 2.
 _OLDEST_GLIBC = 17
@@ -66,14 +67,16 @@ def ask(api: Any, image: str) -> Target:
     return Target(found[1], found[2], int(found[3]))
 
 
-def download(target: Target, directory: Path, report: Report) -> dict[str, Path]:
-    """PACKAGES and all they need, as wheels in `directory`: name -> file.
+def download(
+    packages: Sequence[str], target: Target, directory: Path, report: Report
+) -> dict[str, Path]:
+    """Packages and all they need, as wheels in `directory`: name -> file.
 
     Raises:
         BuildFailed: there is no pip, no index, or no wheel.
     """
     command = [*_pip(), "download", *_options(target), "--dest", str(directory)]
-    command += [*PACKAGES, *_FOR_OLDER_PYTHONS]
+    command += [*packages, *_FOR_OLDER_PYTHONS]
     lines: list[str] = []
     with subprocess.Popen(
         command,

@@ -1,5 +1,5 @@
-# Python cells: IPython, numpy, pandas and matplotlib in /opt/python, which is first in PATH,
-# so that the supervisor's python3 is the one that can import them.
+# Python and SQL cells: IPython, numpy, pandas, matplotlib and DuckDB in /opt/python, which is
+# first in PATH, so that the supervisor's python3 is the one that can import them.
 #
 # The context has `wheels/` and `requirements.txt`, downloaded and written by the host: its pip
 # knows index, proxy and certificates. They stay in the first stage.
