@@ -11,7 +11,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sandbox_kernel import __version__, backends, kernelspecs, languages
+from sandbox_kernel import __version__, availability, backends, kernelspecs, languages
+from sandbox_kernel.availability import Availability, Survey
 from sandbox_kernel.backends.base import Check
 from sandbox_kernel.errors import SandboxKernelError, SettingsError
 from sandbox_kernel.settings import Settings, settings_path
@@ -41,6 +42,7 @@ class Report(NamedTuple):
     boundary: str
     python: str  # whose environment cells see: an interpreter, or an image
     checks: list[Check]
+    languages: list[Availability]  # on the backend in force
     settings: dict[str, dict[str, str]]  # name -> value, source
     findings: list[Finding]
 
@@ -48,6 +50,7 @@ class Report(NamedTuple):
         return {
             **self._asdict(),
             "checks": [check._asdict() for check in self.checks],
+            "languages": [language._asdict() for language in self.languages],
             "findings": [finding._asdict() for finding in self.findings],
         }
 
@@ -59,7 +62,8 @@ def examine(options: Mapping[str, str] | None = None) -> Report:
     chosen = _chosen(settings, checks)
     findings += [_backend_finding(check, chosen) for check in checks]
     findings += [_extra(name, use) for name, use in EXTRAS.items()]
-    findings += _kernels()
+    survey = Survey()  # one for all: an engine that hangs is waited for once
+    findings += _kernels(survey)
     return Report(
         is_usable=settings is not None and chosen is not None and chosen.is_usable,
         version=__version__,
@@ -67,6 +71,7 @@ def examine(options: Mapping[str, str] | None = None) -> Report:
         boundary=chosen.boundary if chosen and chosen.is_usable else "",
         python=_environment(settings),
         checks=checks,
+        languages=[survey.at(name, settings) for name in languages.names()] if settings else [],
         settings=_in_force(settings),
         findings=findings,
     )
@@ -139,25 +144,34 @@ def _extra(module: str, use: str) -> Finding:
     return Finding("note", module, "is not installed", f"Only needed for {use}.")
 
 
-def _kernels() -> list[Finding]:
+def _kernels(survey: Survey) -> list[Finding]:
     ours = [spec for spec in kernelspecs.installed() if spec.is_ours]
     if not ours:
         remedy = "Write one with: sandbox-kernel install"
         return [Finding("problem", "kernels", "Jupyter has no sandbox kernel.", remedy)]
-    return [_kernel(spec) for spec in ours]
+    trials = {interpreter: _trial(interpreter) for interpreter in {spec.argv[0] for spec in ours}}
+    return [_kernel(spec, trials[spec.argv[0]], survey) for spec in ours]
 
 
-def _kernel(spec: kernelspecs.Kernelspec) -> Finding:
-    """Whether the interpreter is there and has this package, by starting it."""
+def _kernel(spec: kernelspecs.Kernelspec, wrong: str, survey: Survey) -> Finding:
+    """Whether a kernel can start, and its language with it.
+
+    Args:
+        wrong: what is wrong with its interpreter, "" for nothing.
+    """
     again = f"Write it again with: sandbox-kernel install --name {spec.name}"
     subject = f"kernel {spec.name}"
     try:
-        Settings.load(spec.options)
+        settings = Settings.load(spec.options)
     except SettingsError as error:
         return Finding("problem", subject, str(error), again)
-    wrong = _trial(spec.argv[0])
     if wrong:
         return Finding("problem", subject, f"{spec.directory}: {wrong}", again)
+    found = survey.at(settings.language, settings)
+    if found.state != availability.READY:
+        # An engine that does not answer is a finding of its own already.
+        level = "problem" if found.state == availability.MISSING else "note"
+        return Finding(level, subject, f"{spec.directory}: {found.reason}", found.remedy)
     return Finding("good", subject, f"{spec.display_name}, in {spec.directory}")
 
 

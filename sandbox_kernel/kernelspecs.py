@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sandbox_kernel import backends, languages
+from sandbox_kernel.dependencies.policy import Policy
 from sandbox_kernel.errors import SettingsError
 from sandbox_kernel.settings import REPEATABLE, Settings
 
@@ -133,6 +134,7 @@ def install(
         SettingsError: a setting or the name cannot be used.
     """
     settings = Settings.load(options)
+    Policy.from_settings(settings)
     language = languages.get(settings.language)
     usual = _usual_name(settings)
     name = _legal(name or usual)
@@ -197,7 +199,7 @@ def logos(language: str) -> list[Path]:
     """The pictures of the kernelspec that came with this package; [] when it has none."""
     packaged = f"sandbox-{language}"
     checkout = Path(__file__).parent.parent / "kernelspecs"
-    wheel = Path(sys.prefix) / "share" / "jupyter" / "kernels"
+    wheel = Path(__file__).parent / "_kernelspecs"
     for parent in (checkout, wheel, *kernel_directories()):
         found = sorted((parent / packaged).glob("logo-*"))
         if found:

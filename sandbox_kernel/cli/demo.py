@@ -1,6 +1,6 @@
 """`demo`: the example notebooks through our kernels, as a Jupyter client would.
 
-Rule 1: a notebook is somebody's file. It may ask for a language in a container; whatever
+Rule 1: a notebook is somebody's file. It may ask for a language, and for a container; whatever
 else it names, a kernel of another package among it, it runs in the usual sandbox.
 Rule 2: an example that this machine cannot run is left out, in one line with the remedy; a
 notebook that was named is an error then.
@@ -34,8 +34,14 @@ class Job(NamedTuple):
     path: Path
     notebook: Any
     kernel: str  # a kernelspec's name
-    language: str = ""  # "": the usual kernel; else the language of its containers
-    image: str = ""
+    language: str = "python"
+    image: str = ""  # of its containers; "" for the backend that shows this host
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The settings of its kernel."""
+        where = {"backend": "docker"} if self.image else {}
+        return {**where, "language": self.language}
 
 
 class CellFailedInDemo(SandboxKernelError):
@@ -125,7 +131,7 @@ def _boundary(jobs: list[Job]) -> str:
     from sandbox_kernel.cli.warm import warm_up
     from sandbox_kernel.settings import Settings
 
-    if all(job.language for job in jobs):
+    if all(job.image for job in jobs):
         return ""
     if kernelspecs.find(KERNEL) is None:
         raise SandboxKernelError(
@@ -148,20 +154,24 @@ def _job(path: Path) -> Job:
 
     notebook = _read(path)
     asked = str(notebook.metadata.get("kernelspec", {}).get("name", ""))
-    match = re.fullmatch(r"sandbox-([a-z]+)-docker", asked)
+    match = re.fullmatch(r"sandbox-([a-z]+)(-docker)?", asked)
     if match is None or match[1] not in languages.names():
         return Job(path, notebook, KERNEL)
+    if not match[2]:
+        return Job(path, notebook, asked, match[1])
     settings = Settings.load(_installed_options(asked, match[1]) or {"backend": "docker"})
     image = settings.image or languages.get(match[1]).image
     return Job(path, notebook, asked, match[1], image)
 
 
 def _installed_options(kernel: str, language: str) -> dict[str, str] | None:
-    """The settings of the owner's own kernel for a language in containers; None without one."""
+    """The settings of the owner's own kernel for a language; None without one of that name."""
     from sandbox_kernel import kernelspecs
 
     spec = kernelspecs.find(kernel)
-    if spec is None or not spec.is_ours or spec.options.get("backend") != "docker":
+    if spec is None or not spec.is_ours:
+        return None
+    if kernel.endswith("-docker") != (spec.options.get("backend") == "docker"):
         return None
     return spec.options if spec.options.get("language", "python") == language else None
 
@@ -174,7 +184,7 @@ def _possible(jobs: list[Job], *, may_skip: bool) -> list[Job]:
     """
     possible = []
     for job in jobs:
-        problem = _problem(job) if job.language else ""
+        problem = _problem(job)
         if not problem:
             possible.append(job)
         elif may_skip:
@@ -185,7 +195,28 @@ def _possible(jobs: list[Job], *, may_skip: bool) -> list[Job]:
 
 
 def _problem(job: Job) -> str:
-    """Why a notebook cannot have its container, with the remedy; "" when it can."""
+    """Why a notebook cannot run here, with the remedy; "" when it can."""
+    if job.image:
+        return _problem_of_image(job)
+    from sandbox_kernel.availability import find_problem
+
+    problems = (find_problem(name) for name in _languages(job))
+    return next(filter(None, problems), "")
+
+
+def _languages(job: Job) -> Iterator[str]:
+    """Those of its kernel and of its `%%` cells."""
+    from sandbox_kernel import languages
+
+    yield job.language
+    for cell in job.notebook.cells:
+        match = re.match(r"\s*%%(\w+)[ \t]*\n", cell.source)
+        name = languages.resolve(match[1]) if match and cell.cell_type == "code" else None
+        if name:
+            yield name
+
+
+def _problem_of_image(job: Job) -> str:
     from contextlib import closing
 
     from sandbox_kernel import languages
@@ -208,13 +239,13 @@ def _option(language: str) -> str:
 
 
 def _provide_kernels(jobs: list[Job], prefix: str) -> None:
-    """A kernelspec under `prefix` for each container's kernel that Jupyter does not have."""
+    """A kernelspec under `prefix` for each kernel that Jupyter does not have."""
     from sandbox_kernel import kernelspecs
 
     for job in jobs:
-        if job.language and _installed_options(job.kernel, job.language) is None:
-            options = {"backend": "docker", "language": job.language}
-            kernelspecs.install(options, name=job.kernel, prefix=prefix)
+        is_special = job.kernel != KERNEL
+        if is_special and _installed_options(job.kernel, job.language) is None:
+            kernelspecs.install(job.options, name=job.kernel, prefix=prefix)
 
 
 def _manager(kernel: str, prefix: str) -> Any:
@@ -318,7 +349,7 @@ def _last_line(error: BaseException) -> str:
 
 
 def _say_where(jobs: list[Job], output: Path, boundary: str) -> None:
-    images = dict.fromkeys(job.image for job in jobs if job.language)
+    images = dict.fromkeys(job.image for job in jobs if job.image)
     print()
     if boundary:
         which = "Every cell" if not images else "Cells without a container"
@@ -339,7 +370,8 @@ def _say_next(jobs: Iterable[Job], output: Path) -> None:
     from sandbox_kernel import kernelspecs
 
     for job in {job.kernel: job for job in jobs if kernelspecs.find(job.kernel) is None}.values():
-        command = f"sandbox-kernel install --backend docker{_option(job.language)}"
+        backend = " --backend docker" if job.image else ""
+        command = f"sandbox-kernel install{backend}{_option(job.language)}"
         print(f"For {job.path.name} in Jupyter: {command}")
     lab = f"{Path(sys.executable).parent / 'jupyter'} lab {output}"
     if find_spec("jupyterlab") is None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from sandbox_kernel.doctor import Report
 
+_STATES = {"ready": ("green", "ok"), "unknown": ("yellow", "?"), "missing": ("yellow", "no")}
 _MARKS = {"good": ("green", "ok"), "note": ("yellow", "note"), "problem": ("red", "problem")}
 
 
@@ -48,6 +49,7 @@ def _print(report: Report, console: Console) -> None:
     else:
         console.print("Nothing isolates here, so no cell will run.", style="bold red")
     _print_findings(report, console)
+    _print_languages(report, console)
     _print_details(report, console)
     _print_settings(report, console)
 
@@ -62,6 +64,20 @@ def _print_findings(report: Report, console: Console) -> None:
         console.print(line)
         if finding.remedy:
             console.print(f"        -> {finding.remedy}", style=colour)
+
+
+def _print_languages(report: Report, console: Console) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("language", "", box=None, header_style="bold")
+    table.add_column("runs with", overflow="fold")  # paths are copied from here
+    for found in report.languages:
+        colour, word = _STATES[found.state]
+        what = found.found if found.state == "ready" else f"{found.reason} {found.remedy}"
+        table.add_row(found.language, Text(word, colour), Text(what.strip()))
+    console.print()
+    console.print(table)
 
 
 def _print_details(report: Report, console: Console) -> None:

@@ -1,4 +1,8 @@
-"""`install`, `list` and `remove`: this package's kernelspecs."""
+"""`install`, `list` and `remove`: this package's kernelspecs.
+
+Rule: a kernelspec whose language cannot run here is not written, when that is certain: in
+Jupyter it would be a kernel that fails. `--no-check` writes it all the same.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,13 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from sandbox_kernel.cli import DONE, FAILED
 from sandbox_kernel.cli.options import add_settings, chosen_settings
 
 if TYPE_CHECKING:
     from sandbox_kernel.kernelspecs import Kernelspec
+
+ALL, PYTHON = "all", "python"
 
 
 def add(commands: Any) -> None:
@@ -25,7 +32,8 @@ def _add_install(commands: Any) -> None:
     parser = commands.add_parser(
         "install",
         help="make a sandbox kernel appear in Jupyter",
-        description="Write a kernelspec. Its settings hold for every notebook that uses it.",
+        description="Write a kernelspec. Its settings hold for every notebook that uses it. "
+        "With --language all: one for each language that can run here.",
         allow_abbrev=False,
     )
     where = parser.add_mutually_exclusive_group()
@@ -37,27 +45,103 @@ def _add_install(commands: Any) -> None:
     )
     parser.add_argument("--display-name", metavar="D", help="what Jupyter shows")
     parser.add_argument("--force", action="store_true", help="replace what isn't ours")
+    parser.add_argument(
+        "--no-check", action="store_true", help="also when the language cannot run here"
+    )
     add_settings(parser)
     parser.set_defaults(execute=install)
 
 
 def install(arguments: argparse.Namespace) -> int:
-    from sandbox_kernel import kernelspecs
     from sandbox_kernel.cli.warm import warm_up
     from sandbox_kernel.settings import Settings
 
+    options = chosen_settings(arguments)
+    if options.get("language") == ALL:
+        return _install_all(arguments, options)
+    _check(arguments, options)
+    spec = _install(arguments, options)
+    settings = Settings.load(spec.options)
+    if settings.language == PYTHON:
+        warm_up(settings)
+    _say_if_unseen([spec])
+    return DONE
+
+
+def _check(arguments: argparse.Namespace, options: dict[str, str]) -> None:
+    """Refuse what cannot run, and say what may not.
+
+    Raises:
+        BackendUnavailable: it certainly cannot run.
+    """
+    from sandbox_kernel import availability
+    from sandbox_kernel.errors import BackendUnavailable
+    from sandbox_kernel.settings import Settings
+
+    if arguments.no_check:
+        return
+    settings = Settings.load(options)
+    found = availability.Survey().at(settings.language, settings)
+    if found.state == availability.MISSING:
+        raise BackendUnavailable(
+            f"{found.display_name} cannot run here: {found.reason} {found.remedy} "
+            "Or install the kernel all the same with --no-check."
+        )
+    if found.state == availability.UNKNOWN:
+        print(f"It cannot start yet: {found.reason} {found.remedy}".strip(), file=sys.stderr)
+
+
+def _install(arguments: argparse.Namespace, options: dict[str, str]) -> Kernelspec:
+    from sandbox_kernel import kernelspecs
+
     spec = kernelspecs.install(
-        chosen_settings(arguments),
+        options,
         name=arguments.name,
         display_name=arguments.display_name,
         prefix=_prefix(arguments),
         allow_foreign=arguments.force,
     )
     print(f"Installed the kernel {spec.name} ({spec.display_name}) in {spec.directory}")
-    warm_up(Settings.load(spec.options))
-    if kernelspecs.find(spec.name) != spec:
-        print(_shadow_note(spec), file=sys.stderr)
-    return 0
+    return spec
+
+
+def _install_all(arguments: argparse.Namespace, options: dict[str, str]) -> int:
+    """Each language that can run here; the others are named with what they lack."""
+    from sandbox_kernel import availability
+    from sandbox_kernel.cli.warm import warm_up
+    from sandbox_kernel.errors import SettingsError
+    from sandbox_kernel.settings import Settings
+
+    if arguments.name or arguments.display_name:
+        raise SettingsError(
+            "--name and --display-name are for one kernel. Leave them out, or name a language."
+        )
+    shared = {name: text for name, text in options.items() if name != "language"}
+    settings = Settings.load(shared)
+    installed = []
+    for found in availability.survey(settings):
+        if found.state != availability.READY and not arguments.no_check:
+            print(f"Skipped {found.display_name}: {found.reason} {found.remedy}".rstrip())
+            continue
+        try:
+            # Said even of Python: settings may name another language as the usual one.
+            installed.append(_install(arguments, {"language": found.language, **shared}))
+        except SettingsError as error:
+            print(f"Skipped {found.display_name}: {error}")
+    if any(spec.options["language"] == PYTHON for spec in installed):
+        warm_up(settings)
+    _say_if_unseen(installed)
+    return DONE if installed else FAILED
+
+
+def _say_if_unseen(specs: list[Kernelspec]) -> None:
+    """A note on stderr where Jupyter finds something else than what was written."""
+    from sandbox_kernel import kernelspecs
+
+    seen = {spec.name: spec for spec in kernelspecs.installed()}
+    notes = (_shadow_note(spec) for spec in specs if seen.get(spec.name) != spec)
+    for note in dict.fromkeys(notes):
+        print(note, file=sys.stderr)
 
 
 def _prefix(arguments: argparse.Namespace) -> str | None:

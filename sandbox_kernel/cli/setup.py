@@ -37,7 +37,8 @@ def add(commands: Any) -> None:
         "--language",
         metavar="L",
         action="append",
-        help="build the image of this language, or of all; may be repeated (default: python)",
+        help="build the image of this language, the one of all of them (polyglot), or each (all); "
+        "may be repeated (default: python)",
     )
     base = parser.add_mutually_exclusive_group()
     base.add_argument("--base", metavar="IMAGE", help="build on this Debian or Ubuntu")

@@ -20,3 +20,30 @@ def test_doctor_fails_with_the_reason_when_settings_are_wrong(command):
     done = command("doctor", SANDBOX_KERNEL_CPUS="many")
     assert done.returncode == 1
     assert "SANDBOX_KERNEL_CPUS is 'many'" in done.stdout
+
+
+def test_doctor_lists_the_languages_with_their_program_or_remedy(command, tmp_path):
+    (tmp_path / "bash").symlink_to("/bin/bash")
+    done = command("doctor", "--env", f"PATH={tmp_path}")
+    lines = done.stdout.splitlines()
+    bash = next(line.split() for line in lines if line.strip().startswith("bash "))
+    assert bash == ["bash", "ok", str(tmp_path / "bash")]
+    ruby = next(line.split(maxsplit=2) for line in lines if line.strip().startswith("ruby "))
+    assert ruby[1] == "no"
+    assert ruby[2].startswith(f"There is no ruby in {tmp_path}. Install")
+
+
+def test_doctor_lists_the_languages_in_json(command):
+    found = {
+        item["language"]: item
+        for item in json.loads(command("doctor", "--json").stdout)["languages"]
+    }
+    assert {"python", "javascript", "bash", "r"} <= set(found)
+    assert found["bash"] == {
+        "language": "bash",
+        "display_name": "Bash",
+        "state": "ready",
+        "found": "/usr/bin/bash",
+        "reason": "",
+        "remedy": "",
+    }

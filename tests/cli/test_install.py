@@ -9,6 +9,17 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first installation leaves what quick starts need, and the others find it."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def environment(environment: dict[str, str], cache: Path) -> dict[str, str]:
+    return environment | {"XDG_CACHE_HOME": str(cache)}
+
+
 @pytest.fixture
 def kernels(tmp_path: Path) -> Path:
     return tmp_path / "prefix" / "share" / "jupyter" / "kernels"
@@ -140,6 +151,90 @@ def test_for_the_user_it_goes_into_the_home_directory(command, home):
 
 def test_only_one_place_can_be_chosen(command):
     assert command("install", "--user", "--prefix", "x").returncode == 2
+
+
+# --- languages ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def only_bash(tmp_path: Path) -> str:
+    """The argument that leaves guests one program besides Python: Bash."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "bash").symlink_to("/bin/bash")
+    return f"--env=PATH={tmp_path / 'bin'}"
+
+
+def test_all_installs_what_can_run_and_says_what_the_others_lack(install, kernels, only_bash):
+    done = install("--language", "all", "--memory", "1g", only_bash)
+    assert sorted(os.listdir(kernels)) == ["sandbox-bash", "sandbox-python", "sandbox-sql"]
+    assert "Installed the kernel sandbox-bash (Bash (sandbox))" in done.stdout
+    ruby = next(line for line in done.stdout.splitlines() if "Ruby" in line)
+    assert ruby.startswith("Skipped Ruby: There is no ruby in ")
+    assert "nstall" in ruby  # the remedy
+    content = read(kernels / "sandbox-bash")
+    assert content["argv"][6:] == ["--language=bash", only_bash, "--memory=1g"]
+    assert content["language"] == "bash"
+    assert (kernels / "sandbox-bash" / "logo-svg.svg").exists()
+
+
+def test_all_is_an_error_when_nothing_can_run(command, kernels, tmp_path):
+    words = ("--prefix", str(kernels.parents[2]), "--language", "all", "--backend", "docker")
+    done = command("install", *words, DOCKER_HOST=f"unix://{tmp_path}/none.sock")
+    assert done.returncode == 1
+    assert "Skipped Python: There is no engine at" in done.stdout
+    assert not kernels.exists()
+
+
+def test_all_goes_past_a_kernelspec_that_is_somebody_elses(install, kernels, only_bash):
+    foreign = kernels / "sandbox-bash"
+    foreign.mkdir(parents=True)
+    (foreign / "kernel.json").write_text('{"argv": ["bash_kernel"]}')
+    done = install("--language", "all", only_bash)
+    assert "Skipped Bash: " in done.stdout
+    assert "--force" in done.stdout
+    assert read(foreign) == {"argv": ["bash_kernel"]}
+    assert (kernels / "sandbox-sql").exists()
+
+
+def test_all_says_once_that_jupyter_does_not_look_there(install, only_bash):
+    done = install("--language", "all", only_bash)
+    assert done.stderr.count("JUPYTER_PATH=") == 1
+
+
+@pytest.mark.parametrize("words", [["--name", "x"], ["--display-name", "X"]])
+def test_one_name_is_not_for_all(command, kernels, words):
+    done = command("install", "--prefix", str(kernels.parents[2]), "--language", "all", *words)
+    assert done.returncode == 2
+    assert "are for one kernel" in done.stderr
+    assert not kernels.exists()
+
+
+def test_all_checks_the_settings_before_anything_is_written(command, kernels):
+    words = ("--prefix", str(kernels.parents[2]), "--language", "all", "--memory", "2x")
+    done = command("install", *words)
+    assert done.returncode == 2
+    assert not kernels.exists()
+
+
+def test_a_language_that_cannot_run_is_refused_with_the_remedy(
+    command, install, kernels, only_bash
+):
+    words = ("--language", "ruby", only_bash)
+    done = command("install", "--prefix", str(kernels.parents[2]), *words)
+    assert done.returncode == 1
+    assert "Ruby cannot run here: There is no ruby in " in done.stderr
+    assert "--no-check" in done.stderr
+    assert not kernels.exists()
+
+    install(*words, "--no-check")
+    assert "--language=ruby" in read(kernels / "sandbox-ruby")["argv"]
+
+
+def test_an_engine_that_is_down_is_no_reason_to_refuse(install, kernels, tmp_path):
+    nowhere = f"unix://{tmp_path}/none.sock"
+    done = install("--language", "ruby", "--backend", "docker", DOCKER_HOST=nowhere)
+    assert "It cannot start yet: There is no engine at" in done.stderr
+    assert (kernels / "sandbox-ruby-docker").exists()
 
 
 # --- list and remove ------------------------------------------------------------------
