@@ -22,6 +22,7 @@ import pytest
 from nbclient import NotebookClient
 
 from sandbox_kernel import kernelspecs, languages
+from sandbox_kernel.availability import find_problem
 from tests.support import docker_engine
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -31,8 +32,21 @@ TIMEOUT_S = 120
 
 pytestmark = pytest.mark.timeout(2 * TIMEOUT_S)
 
-# What a notebook is written in, when it isn't Python beside the kernel: it runs in a container.
+# What a notebook is written in, when it runs in a container, or isn't Python.
 CONTAINERS = {"04-containers": "python", "05-languages-and-images": "bash"}
+OTHERS = {
+    "07-javascript": "javascript",
+    "08-r": "r",
+    "09-scripting": "ruby",
+    "10-sql": "sql",
+    "11-bash": "bash",
+}
+# Besides their own, notebooks with cells of other languages need these.
+ALSO = {
+    "06-polyglot": ("sql", "bash", "javascript"),
+    "07-javascript": ("typescript",),
+    "09-scripting": ("perl", "php", "lua"),
+}
 
 # notebook: cell: a MIME type or stream that it must show, and a pattern found in it.
 SHOWN: dict[str, dict[str, list[tuple[str, str]]]] = {
@@ -118,14 +132,76 @@ SHOWN: dict[str, dict[str, list[tuple[str, str]]]] = {
     },
     "05-languages-and-images": {
         "status": [("text/plain", "docker: a container of sandbox-kernel/shell")],
-        "one": [("stdout", "GNU bash"), ("stdout", "step 3 of 3"), ("stderr", "variables don't")],
+        "one": [("stdout", "GNU bash"), ("stdout", "step 3 of 3")],
         "persist": [("stdout", "set: blue"), ("text/plain", r"colour\.txt")],
-        "persisted": [("stdout", "the variable: gone\nthe file: blue\n")],
+        "persisted": [("stdout", "the variable: BLUE\nthe file: blue\n")],
         "pipeline": [("stdout", r" 641 rain\n +640 sun\n")],
         "months": [("text/html", "<table"), ("text/html", "rain_mm_a_year")],
         "chart": [("text/html", "<img src=.data:image/svg")],
         "error": [("stdout", "exit code: 1"), ("stderr", "standard error"), ("error", "code 3")],
         "after-error": [("stdout", "4 files are still there")],
+    },
+    "06-polyglot": {
+        "shape": [
+            ("text/html", "<table"),
+            ("text/html", "rain_mm"),
+            ("text/plain", r"monthly\.csv"),
+        ],
+        "wettest": [("text/plain", r"2015-03-15 .* 55\.9")],
+        "chart": [("image/png", "^iVBOR")],
+        "count": [("stdout", r"rain +641 days\n"), ("stdout", r"snow +26 days\n")],
+        "count-again": [("stdout", "It rained on 641 of 1461 days.")],
+        "render": [("text/html", "<table"), ("text/html", "background-color: #5b8fc7")],
+        "render-again": [("text/plain", r"\[ 6, 7, 8 \]")],
+        "error": [("error", r"TypeError: .*Cell\[9\]:2:15")],
+        "still": [("stdout", "12 months are still there in Python")],
+    },
+    "07-javascript": {
+        "put": [("text/plain", "^297$")],
+        "value": [("text/plain", "magnitude: 6.4, place: '22km NNE of Hualian, Taiwan'")],
+        "table": [("stdout", "(index).*6.4.*Hualian")],
+        "await": [("stdout", "step 3 of 3"), ("stderr", "standard error")],
+        "chart": [("text/html", "data:image/svg")],
+        "saved": [("text/plain", r"histogram\.json")],
+        "error": [("error", r"Cannot read properties of undefined.*Cell\[7\]:2:9")],
+        "typescript": [("text/plain", r"573\.8 km: 13km SSW of Ndoi Island, Fiji")],
+        "typescript-again": [("text/plain", "^67$")],
+    },
+    "08-r": {
+        "put": [("text/plain", "1461 +7")],
+        "frame": [("text/html", "<table"), ("text/html", "precipitation")],
+        "plot": [("image/png", "^iVBOR")],
+        "model": [("stdout", r"A day with rain is 1\.7 °C cooler\.")],
+        "summary": [("text/html", "Sum Sq")],
+        "warning": [("stderr", "NAs introduced by coercion")],
+        "error": [("error", "There is no fifth year of data")],
+        "still": [("text/plain", "12")],
+    },
+    "09-scripting": {
+        "put": [("text/plain", "^297$")],
+        "ruby": [("text/plain", r'^\[\["Alaska", 92\]')],
+        "ruby-file": [("text/html", "Puerto Rico"), ("text/plain", r"regions\.csv")],
+        "ruby-error": [("error", "NoMethodError: .*strength")],
+        "perl": [("stdout", r"Alaska +92\n")],
+        "perl-again": [("stdout", "together: 141\n")],
+        "php": [("stdout", "Alaska: 31 %\nPuerto Rico: 10 %")],
+        "lua": [("stdout", r"Taiwan +#####\n")],
+        "lua-again": [("text/plain", "^141$")],
+    },
+    "10-sql": {
+        "put": [("text/plain", "1461 .* 2012-01-01 .* 2015-12-31")],
+        "json": [("text/html", "22km NNE of Hualian, Taiwan")],
+        "several": [("text/plain", r"6\.0 .* 5"), ("text/plain", r"573\.8")],
+        "error": [("error", "depth.* not found.*depth_km")],
+        "file": [("text/plain", r"strong\.csv")],
+    },
+    "11-bash": {
+        "put": [("stdout", "1461 days")],
+        "pipeline": [("stdout", " 641 rain\n +640 sun\n")],
+        "cwd-again": [("stdout", "^/workspace/years\n"), ("stdout", "1461 total")],
+        "chart": [("text/html", "<img src=.data:image/svg")],
+        "error": [("stdout", "snow in July"), ("error", "exit code 1")],
+        "after-error": [("stdout", "the exit code was 1, and there are still 1461 days")],
     },
 }
 
@@ -161,7 +237,7 @@ def _pairs(output: Any) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def executed(
-    kernel_name: str, container_kernels: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    kernel_name: str, other_kernels: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Executed]:
     """Executes a notebook at the first call and remembers what came out."""
     done: dict[str, Executed] = {}
@@ -169,24 +245,27 @@ def executed(
     def execute(name: str) -> Executed:
         if name in CONTAINERS:
             _require_image(CONTAINERS[name])
+        for language in (OTHERS.get(name, "python"), *ALSO.get(name, ())):
+            if name not in CONTAINERS and (problem := find_problem(language)):
+                pytest.skip(f"{language}: {problem}")
         if name not in done:
             folder = tmp_path_factory.mktemp(name) / "notebooks"
             shutil.copytree(FOLDER, folder)
-            done[name] = _execute(folder, name, container_kernels.get(name, kernel_name))
+            done[name] = _execute(folder, name, other_kernels.get(name, kernel_name))
         return done[name]
 
     return execute
 
 
 @pytest.fixture(scope="module")
-def container_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Notebook -> kernelspec, as `install --backend docker` writes them, where Jupyter looks."""
+def other_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Notebook -> kernelspec, as `install` writes them, where Jupyter looks."""
     prefix = tmp_path_factory.mktemp("prefix")
+    asked = {name: {"backend": "docker", "language": it} for name, it in CONTAINERS.items()}
+    asked |= {name: {"language": language} for name, language in OTHERS.items()}
     made = {
-        name: kernelspecs.install(
-            {"backend": "docker", "language": language}, prefix=str(prefix)
-        ).name
-        for name, language in CONTAINERS.items()
+        name: kernelspecs.install(options, prefix=str(prefix)).name
+        for name, options in asked.items()
     }
     with pytest.MonkeyPatch.context() as patch:
         places = [str(prefix / "share" / "jupyter"), os.environ.get("JUPYTER_PATH", "")]
@@ -231,10 +310,11 @@ def test_a_committed_notebook_holds_no_outputs_and_asks_for_the_sandbox(name):
     nbformat.validate(notebook)
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert [cell["id"] for cell in code if cell["outputs"] or cell["execution_count"]] == []
-    language = CONTAINERS.get(name)
-    kernel = f"sandbox-{language}-docker" if language else "sandbox-python"
+    language = CONTAINERS.get(name) or OTHERS.get(name, "python")
+    kernel = f"sandbox-{language}-docker" if name in CONTAINERS else f"sandbox-{language}"
     assert notebook["metadata"]["kernelspec"]["name"] == kernel
-    assert notebook["metadata"]["language_info"]["name"] == (language or "python")
+    told = notebook["metadata"]["language_info"]["name"]
+    assert told == languages.get(language).jupyter_name
     assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
 
 
