@@ -4,6 +4,7 @@
     client      a kernel process and the least client that measures it
     metrics     one function a metric of kernels
     containers  the docker backend: against `docker run`, and against bubblewrap
+    languages   every language: against its interpreter, and against Python's cells
     suite       which metrics with which contenders
     report      medians, judgement, table
 

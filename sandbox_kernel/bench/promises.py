@@ -7,6 +7,7 @@ promise: the figure is shown for who reads the table.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -75,3 +76,28 @@ DOCKER_PROMISES: tuple[Promise, ...] = (
         "lost",
     ),
 )
+
+
+LANGUAGE = "sandbox"
+# Seconds from start to first result, of what needs next to no start of its own; all others
+# get one second besides what their interpreter takes alone.
+_FIRST_RESULT_S = {"bash": 0.3, "javascript": 0.5}
+_BEYOND_INTERPRETER_S = 1.0
+_ROUND_TRIP_RATIO = 2.0
+
+
+def language_promises(names: Iterable[str]) -> tuple[Promise, ...]:
+    """Two for each language: its first result, and its round trip beside Python's."""
+    found: list[Promise] = []
+    for name in names:
+        metric, title = f"{name}_first_result", f"{name}: start to the first result"
+        goal = _FIRST_RESULT_S.get(name)
+        found.append(Promise(metric, "seconds", title, "s", "value", goal, "alone"))
+        if goal is None:
+            title = f"{name}: beyond its interpreter's own start"
+            limit = _BEYOND_INTERPRETER_S
+            found.append(Promise(metric, "beyond_seconds", title, "s", "value", limit, "alone"))
+    for name in names:
+        metric, title = f"{name}_round_trip", f"{name}: round trip of an empty cell"
+        found.append(Promise(metric, "seconds", title, "ms", "ratio", _ROUND_TRIP_RATIO, "python"))
+    return tuple(found)
