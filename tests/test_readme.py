@@ -20,8 +20,9 @@ import pytest
 
 from sandbox_kernel import kernelspecs, languages
 from sandbox_kernel.backends.docker import engine
-from sandbox_kernel.cli import build_parser
+from sandbox_kernel.cli import build_parser, main
 from sandbox_kernel.cli.options import chosen_settings
+from sandbox_kernel.dependencies import requirements
 from sandbox_kernel.kernel import magics
 from sandbox_kernel.limits import Limits
 from sandbox_kernel.settings import TABLE, Settings
@@ -80,6 +81,10 @@ def _installs(command: str, folder: Path) -> None:
     """For a folder in place of this user; and the kernel reads what was written."""
     arguments = build_parser().parse_args(shlex.split(command)[1:])
     chosen = chosen_settings(arguments)
+    if chosen.get("language") == "all":
+        assert main([*shlex.split(command.replace("--user", f"--prefix {folder}"))[1:]]) == 0
+        assert (kernelspecs.directory_for(str(folder)) / "sandbox-sql").is_dir()
+        return
     spec = kernelspecs.install(
         chosen, name=arguments.name, display_name=arguments.display_name, prefix=str(folder)
     )
@@ -174,7 +179,25 @@ def test_a_command_of_the_readme_works(command, tmp_path):
 
 
 def test_every_fenced_block_is_of_a_kind_that_is_checked():
-    assert {kind for kind, _ in _blocks()} <= {"sh", "text"}
+    assert {kind for kind, _ in _blocks()} <= {"sh", "text", "python"}
+
+
+def test_its_language_in_one_object_is_one_that_can_be_registered(monkeypatch):
+    (code,) = [text for kind, text in _blocks() if kind == "python"]
+    monkeypatch.setattr(languages, "_registered", {})
+    made: dict[str, languages.Language] = {}
+    exec(code, {}, made)
+    languages.register(made["RUBY"])
+    assert languages.get("ruby").runner_argv[-1] == "{file}"
+
+
+def test_its_packages_are_names_that_a_cell_may_ask_for():
+    (line,) = [text for kind, text in _blocks() if kind == "text" and text.startswith("%")]
+    lines, rest = magics.split(line)
+    assert magics.is_blank(rest)
+    (command,) = lines
+    found = requirements.parse_all(command.split()[1:], "pip")
+    assert [item.ecosystem for item in found] == ["apt", "npm", "pip", "pip"]
 
 
 @pytest.mark.slow
@@ -291,7 +314,7 @@ def test_the_sandbox_lines_of_its_table_are_all_there_are():
         assert magics.parse(re.sub(r" \[[^]]*\]", "", line).split(" ", 1)[1]).verb in verbs
 
 
-_ORDER = ["files", "get", "put", "status", "help"]
+_ORDER = ["files", "get", "put", "status", "dependencies", "help"]
 
 
 def test_the_languages_that_it_names_are_all_there_are():

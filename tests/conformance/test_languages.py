@@ -26,7 +26,7 @@ KITS: dict[str, dict[str, Any]] = {
         "complete_code_samples": ["echo hi", "for i in 1 2; do echo $i; done"],
         "incomplete_code_samples": ["for i in 1 2; do", 'echo "open'],
         "invalid_code_samples": ["fi", "done done"],
-        "code_generate_error": "no_such_command_here",
+        "code_generate_error": "(exit 3)",
     },
     "javascript": {
         "code_hello_world": "console.log('hello, world')",
@@ -64,7 +64,7 @@ KITS: dict[str, dict[str, Any]] = {
     "perl": {
         "code_hello_world": 'print "hello, world\\n";',
         "code_stderr": 'print STDERR "test\\n";',
-        "completion_samples": [{"text": "prin", "matches": {"print"}}],
+        "completion_samples": [{"text": "prin", "matches": {"print", "printf"}}],
         "complete_code_samples": ["my $x = 1;", "sub f { 1 }"],
         "incomplete_code_samples": ["sub f {"],
         "invalid_code_samples": ["my $x = = 3;"],
@@ -84,7 +84,7 @@ KITS: dict[str, dict[str, Any]] = {
     "lua": {
         "code_hello_world": "print('hello, world')",
         "code_stderr": "io.stderr:write('test\\n')",
-        "completion_samples": [{"text": "string.for", "matches": {"string.format"}}],
+        "completion_samples": [{"text": "string.for", "matches": {"format"}}],
         "complete_code_samples": ["x = 1", "function f() return 1 end"],
         "incomplete_code_samples": ["function f()"],
         "invalid_code_samples": ["x = = 3"],
@@ -118,7 +118,6 @@ class _Kit(kit.KernelTests):
     kernel_name = KERNEL_NAME
     language: ClassVar[str]
     backend: ClassVar[str]
-    code_history_pattern = "*"
     supported_history_operations = HISTORY
 
     @classmethod
@@ -141,6 +140,8 @@ class _Kit(kit.KernelTests):
 for _language, _data in KITS.items():
     for _backend in ("auto", "docker"):
         _name = f"Test{_language.title()}On{_backend.title()}"
-        _fields = {"language": _language, "backend": _backend, "language_name": _language, **_data}
+        _samples = _data.get("code_execute_result", [{"code": "*"}])
+        _fields = {"code_history_pattern": f"{_samples[0]['code'][:9]}*"}
+        _fields |= {"language": _language, "backend": _backend, "language_name": _language, **_data}
         globals()[_name] = type(_name, (_Kit,), {"__module__": __name__, **_fields})
 del _Kit
