@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_kernel import backends, doctor
+from sandbox_kernel import backends, doctor, languages
 from sandbox_kernel.backends.base import Check
 
 
@@ -50,6 +50,33 @@ def test_a_kernel_that_cannot_start_has_a_remedy(jupyter, interpreter, arguments
     assert found.level == "problem"
     assert said in found.text
     assert "sandbox-kernel install --name broken" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("arguments", "level", "said", "remedy"),
+    [
+        (["--language=bash"], "good", "", ""),
+        (["--language=ruby", "--env=PATH=/no/such"], "problem", "There is no ruby", "nstall"),
+        (["--language=ruby", "--backend=docker"], "note", "There is no engine at", ""),
+    ],
+)
+def test_a_kernel_whose_language_cannot_run_is_a_finding(
+    jupyter, monkeypatch, tmp_path, arguments, level, said, remedy
+):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    write_kernel(jupyter, "works", sys.executable, *arguments)
+    found = finding(doctor.examine(), "kernel works")
+    assert found.level == level
+    assert said in found.text
+    assert remedy in found.remedy
+
+
+def test_every_language_is_looked_at_with_the_settings_in_force(jupyter, monkeypatch):
+    monkeypatch.setenv("SANDBOX_KERNEL_ENV", "PATH=/no/such")
+    found = {item.language: item.state for item in doctor.examine().languages}
+    assert list(found) == languages.names()
+    assert found["python"] == "ready"
+    assert found["ruby"] == "missing"
 
 
 def test_settings_in_force_name_their_source(jupyter, monkeypatch):

@@ -83,12 +83,12 @@ def _build(arguments: argparse.Namespace) -> int:
 
 def _say_next(languages: list[str]) -> None:
     """The commands that make kernels of what was built."""
-    from sandbox_kernel import languages as registry
-
-    for name in registry.names():
-        if name in languages or "all" in languages:
-            extra = "" if name == "python" else f" --language {name}"
-            print(f"Next: sandbox-kernel install --backend docker{extra}")
+    command = "Next: sandbox-kernel install --backend docker"
+    for name in dict.fromkeys(languages):
+        if name == "polyglot":
+            print(f"{command} --image sandbox-kernel/polyglot --language all")
+        else:
+            print(command if name == "python" else f"{command} --language {name}")
 
 
 def _pull(image: str) -> int:

@@ -120,6 +120,8 @@ def _become_runner(
         _set_limits(configuration)
         os.chdir(configuration.workspace)
         environment = dict(os.environ, **configuration.environment)
+        # For engines that plan with memory: where a guest can't see its limit, it is told.
+        environment["SANDBOX_MEMORY_BYTES"] = str(configuration.limits["memory_bytes"])
         for name, fd in (("SANDBOX_RUNNER_FD", requests), ("SANDBOX_INPUT_FD", inputs)):
             os.set_inheritable(fd, True)
             environment[name] = str(fd)

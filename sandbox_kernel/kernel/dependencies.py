@@ -150,7 +150,7 @@ class Packages:
             ensured = await made.ensure(wanted, on_output=progress.hear)
             await made.attach(self._session, ensured.layers)
         except BaseException:
-            progress.finish("Nothing was installed.")
+            progress.fail()
             raise
         progress.finish(ensured.text)
 
@@ -209,10 +209,13 @@ class Progress:
             self._show("\n".join([f"Installing {self._title} …", *self._lines]))
 
     def finish(self, text: str) -> None:
-        """Replace everything by one line; a failure keeps the installer's last words."""
-        kept = list(self._lines) if text.startswith("Nothing") else []
-        if kept or self._is_shown or not text.startswith("Nothing"):
-            self._show("\n".join([*kept, text]))
+        """Replace everything by one line."""
+        self._show(text)
+
+    def fail(self) -> None:
+        """As `finish`. The error that follows has the installer's last words."""
+        if self._is_shown:
+            self._show(f"Nothing was installed of {self._title}.")
 
     def _show(self, text: str) -> None:
         kind = events.DisplayUpdated if self._is_shown else events.DisplayShown

@@ -13,6 +13,7 @@ from tarfile import TarFile, TarInfo
 
 import pytest
 
+from sandbox_kernel.cli import setup
 from tests.cli.conftest import Command
 from tests.support import docker_engine
 from tests.support.registry import registry
@@ -64,6 +65,20 @@ def test_the_result_names_the_image_and_the_next_command(command: Command):
     assert first.startswith("sandbox-kernel/python: ")
     assert "MiB" in first
     assert following == "Next: sandbox-kernel install --backend docker"
+
+
+@pytest.mark.parametrize(
+    ("languages", "following"),
+    [
+        (["python", "python"], [""]),
+        (["ruby", "all"], [" --language ruby", " --language all"]),
+        (["polyglot"], [" --image sandbox-kernel/polyglot --language all"]),
+    ],
+)
+def test_the_next_command_is_for_what_was_asked(capsys, languages: list[str], following: list[str]):
+    setup._say_next(languages)
+    said = capsys.readouterr().out.splitlines()
+    assert said == [f"Next: sandbox-kernel install --backend docker{words}" for words in following]
 
 
 @pytest.mark.usefixtures("_engine")

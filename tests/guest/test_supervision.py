@@ -115,7 +115,7 @@ def test_the_runner_has_the_environment_directory_and_limits_of_the_host(
     code += "'session': os.getsid(0) == os.getpid() == os.getpgrp(),"
     code += "'oom': open('/proc/self/oom_score_adj').read()})"
     meta = guest.run(code).frames[0].read_meta()
-    names = {"SANDBOX_RUNNER_FD", "SANDBOX_INPUT_FD", "LC_CTYPE"}
+    names = {"SANDBOX_RUNNER_FD", "SANDBOX_INPUT_FD", "SANDBOX_MEMORY_BYTES", "LC_CTYPE"}
     assert {k: v for k, v in meta["environment"].items() if k not in names} == {"GREETING": "grüß"}
     assert meta["directory"] == str(guest.workspace)
     assert meta["limits"] == [[77, 77], [55, 55], [0, 0], [2**30, 2**30]]

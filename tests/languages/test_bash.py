@@ -213,7 +213,7 @@ async def test_a_program_that_takes_the_shells_place_is_told_as_a_loss(driver):
         ("break 99", ":"),
         ("return 0", ":"),
         ("ulimit -n 64", ":"),
-        ("exec 7>/dev/null {fd}>/dev/null", "exec 7>&-"),
+        ("exec 7>/dev/null {fd}>/dev/null", "exec 7>&- {fd}>&-"),
         ("umask 777", "umask 022"),
         ("wait; jobs; hash -r; history -c; fc -l", ":"),
     ],

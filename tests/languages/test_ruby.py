@@ -149,6 +149,23 @@ async def test_gems_are_there_though_their_tool_is_loaded_late(driver):
     assert len(error.traceback) == 1
 
 
+async def test_a_gem_of_an_attached_directory_is_found(driver):
+    """As a layer is attached: by GEM_PATH, which a session may begin with, too."""
+    spec = (
+        "Gem::Specification.new { |s| s.name = 'hello'; s.version = '1.0'; s.summary = '-'; "
+        "s.authors = ['-']; s.files = ['lib/hello.rb'] }"
+    )
+    await printed(
+        driver,
+        "require 'fileutils'; FileUtils.mkdir_p(['l/gems/hello-1.0/lib', 'l/specifications'])",
+        "File.write('l/gems/hello-1.0/lib/hello.rb', 'module Hello; V = 7; end')",
+        f"File.write('l/specifications/hello-1.0.gemspec', {spec!r})",
+    )
+    await driver.session.restart()
+    await printed(driver, "ENV['GEM_PATH'] = File.expand_path('l') + ':';")
+    assert await result(driver, "require 'hello'; Hello::V") == "7"
+
+
 @pytest.mark.parametrize(
     ("code", "match"),
     [

@@ -24,13 +24,14 @@ _UNLISTED, _READABLE = 0o311, 0o555
 
 
 def directory() -> str:
-    """Where the layers are, made if it is not there yet; "" where nothing can be made."""
-    from sandbox_kernel.dependencies.store import root
+    """Where the layers are, made if it is not there yet; "" where nothing can be made, or
+    others could change it."""
+    from sandbox_kernel.dependencies.store import problem, root
 
     path = os.path.join(root(), "layers")
     try:
         if os.stat(path).st_mode & 0o777 == _UNLISTED:
-            return path
+            return "" if problem() else path
     except OSError:
         pass
     try:
@@ -40,7 +41,7 @@ def directory() -> str:
         os.chmod(path, _UNLISTED)
     except OSError:
         return ""
-    return path
+    return "" if problem() else path
 
 
 class BubblewrapLayers(LayerStore):
@@ -104,10 +105,11 @@ class BubblewrapLayers(LayerStore):
 def _require() -> str:
     path = directory()
     if not path:
-        from sandbox_kernel.dependencies.store import root
+        from sandbox_kernel.dependencies.store import problem, root
 
         raise DependencyFailed(
-            f"Packages are kept in {root()}, which cannot be written to. Make it writable, or set "
+            problem()
+            or f"Packages are kept in {root()}, which cannot be written to. Make it writable, or set "
             "XDG_CACHE_HOME to a directory that is."
         )
     return path

@@ -146,9 +146,8 @@ def run(image: str, *command: str, user: str = "61300:61300") -> str:
 def test_the_python_image_holds_this_versions_guest(python_image: str):
     labels = docker_engine.api().inspect_image(python_image)["Config"]["Labels"]
     assert labels[guest_code.GUEST_LABEL] == guest_code.digest()
-    names = run(
-        python_image, "find", "/opt/sandbox-kernel/guest", "-name", "*.py", "-printf", "%P\n"
-    )
+    files = ("-type", "f", "-not", "-name", "*.pyc", "-printf", "%P\n")
+    names = run(python_image, "find", "/opt/sandbox-kernel/guest", *files)
     assert set(names.split()) == set(guest_code.files())
 
 

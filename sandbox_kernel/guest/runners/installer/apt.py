@@ -2,6 +2,8 @@
 
 Their programs and libraries work from there as far as they find their files by PATH and
 LD_LIBRARY_PATH; scripts of maintainers don't run. What is installed already is not fetched.
+Of those scripts one thing is read: the names that `update-alternatives` would give a program,
+since many packages have theirs by it only (figlet-figlet is figlet).
 """
 
 import os
@@ -16,8 +18,11 @@ _REMEDY = "Only Debian and what descends from it has it."
 _LEFT_OUT = ("usr/share/doc", "usr/share/man", "usr/share/lintian", "usr/share/locale")
 _DIRECTORIES = (
     *("state/lists/partial", "cache/archives/partial"),
-    *("etc/sources.list.d", "etc/trusted", "etc/empty"),
+    *("etc/sources.list.d", "etc/trusted", "etc/empty", "control"),
 )
+
+
+_ALTERNATIVE = re.compile(r"(?:--install\s+|--slave\s+)(/[\w./+-]+)\s+[\w./+-]+\s+(/[\w./+-]+)")
 
 
 def install(context: Context) -> List[Json]:
@@ -39,12 +44,29 @@ def install(context: Context) -> List[Json]:
         if name.endswith(".deb"):
             path = os.path.join(archives, name)
             context.must_run([unpacker, "-x", path, context.layer], environment)
+            control = os.path.join(root, "control", name)
+            context.must_run([unpacker, "-e", path, control], environment)
+            _link_alternatives(context.layer, os.path.join(control, "postinst"))
             package, version = name[:-4].split("_")[:2]
             packages.append(resolved(package, version.replace("%3a", ":"), file_checksum(path)))
             os.unlink(path)
     for name in _LEFT_OUT:
         shutil.rmtree(os.path.join(context.layer, name), ignore_errors=True)
     return packages
+
+
+def _link_alternatives(layer: str, script: str) -> None:
+    """Give programs the names that the package's script would have."""
+    try:
+        with open(script, encoding="utf-8", errors="replace") as file:
+            text = file.read()
+    except FileNotFoundError:
+        return
+    for link, target in _ALTERNATIVE.findall(text.replace("\\\n", " ")):
+        path = layer + link
+        if os.path.exists(layer + target) and not os.path.lexists(path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.symlink(target, path)
 
 
 def _write_sources(context: Context, root: str) -> None:

@@ -18,7 +18,7 @@
 __sandbox_in=3 __sandbox_out=4 __sandbox_idle=5 __sandbox_loop=6
 __sandbox_kind='' __sandbox_argument='' __sandbox_data=''
 __sandbox_last=0 __sandbox_is_ending='' __sandbox_is_receiving='' __sandbox_at_prompt='' __sandbox_is_traced=''
-__sandbox_code='' __sandbox_count=0 __sandbox_failed=''
+__sandbox_source='' __sandbox_count=0 __sandbox_failed=''
 __sandbox_cell='' __sandbox_text='' __sandbox_is_entered='' __sandbox_cause=''
 __sandbox_status=0 __sandbox_flags='' __sandbox_is_posix='' __sandbox_traps='' __sandbox_at_exit=''
 readonly __sandbox_bash=$BASH __sandbox_file=${BASH_SOURCE[0]} __sandbox_adapter=$SANDBOX_ADAPTER
@@ -72,7 +72,7 @@ __sandbox_fail() { # name value
 
 __sandbox_quote() { # number: that line of the cell, for the trace
     local -a lines
-    builtin mapfile -t lines <<<"$__sandbox_code"
+    builtin mapfile -t lines <<<"$__sandbox_source"
     [[ $1 -ge 1 && $1 -le ${#lines[@]} ]] || return
     __sandbox_send trace - "Cell[$__sandbox_count], line $1"
     __sandbox_send trace - "    ${lines[$1 - 1]:0:500}"
@@ -122,14 +122,18 @@ __sandbox_next() { # answer requests until there is a cell to run
     done
 }
 
+readonly __sandbox_nothing=$'^([[:space:]]|#[^\n]*(\n|$))*$'
+
 __sandbox_prepare() { # the text that runs the cell; false when there is nothing to run
     local message
     # Each time: the last cell may have used `exec` on them.
     exec >"/proc/$__sandbox_adapter/fd/1" 2>"/proc/$__sandbox_adapter/fd/2"
     PROMPT_COMMAND=$__sandbox_prompt
     __sandbox_cause='' __sandbox_is_receiving='' __sandbox_cell=${__sandbox_argument%%,*}
-    __sandbox_code=$__sandbox_data __sandbox_count=${__sandbox_argument#*,}
+    __sandbox_source=$__sandbox_data __sandbox_count=${__sandbox_argument#*,}
     __sandbox_count=${__sandbox_count%%,*}
+    # Without a command the cell's exit code would be the last cell's.
+    [[ ! $__sandbox_data =~ $__sandbox_nothing ]] || __sandbox_data=:
     # As one command: an error that takes Bash back to its prompt ends all of the cell.
     __sandbox_text="{ __sandbox_enter >/dev/null 2>&1; $__sandbox_data"$'\n}\n'$__sandbox_leaving
     if [[ $__sandbox_data == *alias\ * ]]; then
@@ -157,7 +161,7 @@ __sandbox_parse() { # what Bash says of a program when it only reads it
 }
 
 __sandbox_refuse() { # what the parser says
-    local line=0 message=$1 code=$__sandbox_code
+    local line=0 message=$1 code=$__sandbox_source
     if [[ $message =~ line\ ([0-9]+):\ ([^$'\n']*) ]]; then
         line=${BASH_REMATCH[1]} message=${BASH_REMATCH[2]}
     fi
@@ -279,7 +283,7 @@ __sandbox_abandon() {
 }
 
 exit() {
-    local __sandbox_code=${1-$?}
+    __sandbox_code=${1-$?} # no `local`: `set -k` would make it do nothing
     if [[ $BASHPID != "$$" || ! $__sandbox_code =~ ^-?[0-9]+$ ]]; then
         builtin exit "$__sandbox_code" # of a subshell
     elif [[ $__sandbox_is_ending ]]; then
@@ -433,6 +437,7 @@ __sandbox_display() {
     if [[ $file == - ]]; then
         made=$(mktemp) && cat >"$made" && file=$made || return
     fi
+    local code=1
     if size=$(wc -c <"$file"); then
         # As many bytes as were announced, whatever becomes of the file meanwhile.
         {
@@ -440,10 +445,10 @@ __sandbox_display() {
             head -c "$size" <"$file"
             builtin printf '%s %s 0\n' "$verb" "${name// /-}"
         } >&"$__sandbox_out"
+        code=$?
     fi
-    size=$?
     [[ -z $made ]] || rm -f "$made"
-    return "$size"
+    return "$code"
 }
 
 __sandbox_type_of() { # file name
@@ -542,7 +547,7 @@ __sandbox_files() {
 }
 
 __sandbox_inspect() {
-    local word='' head='' start text after LC_CTYPE=C
+    local word='' head='' start text after LC_ALL=C
     local offset=${__sandbox_argument%,*}
     # The whole of the word that the cursor is in.
     after=${__sandbox_data:offset}
@@ -568,17 +573,28 @@ __sandbox_describe() { # a name
 }
 
 __sandbox_attach() { # a directory of packages, for the programs that cells start
-    local layer=$__sandbox_data
+    local triple=${MACHTYPE%%-*}-linux-gnu
     case $__sandbox_argument in
-    pip) export PYTHONPATH=$layer/lib${PYTHONPATH:+:$PYTHONPATH} PATH=$layer/bin:$PATH ;;
-    npm) export NODE_PATH=$layer/node_modules${NODE_PATH:+:$NODE_PATH}
-        export PATH=$layer/node_modules/.bin:$PATH ;;
-    gem) export GEM_PATH=$layer${GEM_PATH:+:$GEM_PATH} PATH=$layer/bin:$PATH ;;
-    cran) export R_LIBS=$layer${R_LIBS:+:$R_LIBS} ;;
-    apt) export PATH=$layer/usr/bin:$PATH
-        export LD_LIBRARY_PATH=$layer/usr/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} ;;
+    pip) __sandbox_prepend PATH bin && __sandbox_prepend PYTHONPATH lib ;;
+    npm) __sandbox_prepend PATH node_modules/.bin bin && __sandbox_prepend NODE_PATH node_modules ;;
+    # RubyGems puts its own directories behind an empty last path only.
+    gem) __sandbox_prepend PATH bin && __sandbox_prepend GEM_PATH gems : ;;
+    cran) __sandbox_prepend R_LIBS library ;;
+    apt | apk)
+        __sandbox_prepend PATH usr/local/bin usr/bin usr/sbin bin sbin usr/games
+        __sandbox_prepend LD_LIBRARY_PATH "usr/lib/$triple" "lib/$triple" usr/lib lib
+        ;;
     esac
     builtin printf 'attached - 0\n' >&"$__sandbox_out"
+}
+
+__sandbox_prepend() { # variable, directories of the layer; ":" for an empty last path
+    local directory found='' old=${!1}
+    for directory in "${@:2}"; do
+        [[ $directory == : ]] || found+=${found:+:}$__sandbox_data/$directory
+    done
+    if [[ $old || ${!#} == : ]]; then found+=:$old; fi
+    builtin export "$1=$found"
 }
 
 # --- the start ---
@@ -592,6 +608,8 @@ builtin set +o history +H
 builtin shopt -u checkwinsize
 PS1='' PS2='' PROMPT_COMMAND=$__sandbox_prompt
 builtin unset HISTFILE MAILCHECK REPLY
+# Some systems' /etc/bash.bashrc: it starts a program to find packages for a mistyped name.
+builtin unset -f command_not_found_handle
 if [[ ${__SANDBOX_STATE-} ]]; then
     builtin eval "builtin . /proc/self/fd/$__SANDBOX_STATE; exec $__SANDBOX_STATE<&-" 2>/dev/null
     builtin unset __SANDBOX_STATE

@@ -10,7 +10,7 @@ def to_bytes(code: str, position: object) -> int:
 
 def to_code_points(code: str, offset: str, otherwise: int) -> int:
     """The code point position of a byte offset that an interpreter named."""
-    if not offset.isdigit() or len(offset) > 9:
+    if not offset.isdecimal() or len(offset) > 9:
         return otherwise
     before = code.encode("utf-8", "replace")[: int(offset)]
     return min(len(before.decode("utf-8", "ignore")), otherwise)

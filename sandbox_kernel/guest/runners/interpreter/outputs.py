@@ -19,6 +19,9 @@ Json = Dict[str, Any]
 _MAX_TEXT_BYTES = 1024 * 1024
 _MAX_TRACE_LINES = 500
 _MAX_FORMS = 32
+# An error's words: half of what fits into a frame when each letter becomes two escapes and
+# the message is told again as a line of the trace.
+_MAX_ERROR_LETTERS = 500_000
 _TEXT_TYPES = ("text/", "image/svg", "application/javascript", "application/xml")
 _STREAMS = {"out": Kind.STDOUT, "err": Kind.STDERR}
 _SHOWS = {"display": Kind.DISPLAY, "update": Kind.UPDATE_DISPLAY, "result": Kind.RESULT}
@@ -36,6 +39,7 @@ class Outputs:
         self._forms: Json = {}
         self._metadata: Json = {}
         self._error: Dict[str, Any] = {}
+        self._error_room = _MAX_ERROR_LETTERS
 
     def hear(self, message: Message) -> bool:
         """Take one event; False if it is none of an output's."""
@@ -80,6 +84,7 @@ class Outputs:
     def take_error(self) -> Json:
         """The error that was told, as the content of an ERROR frame."""
         told, self._error = self._error, {}
+        self._error_room = _MAX_ERROR_LETTERS
         ename = told.get("ename") or "Error"
         evalue = told.get("evalue", "")
         line = "\x1b[31m%s\x1b[0m: %s" % (ename, evalue) if evalue else "\x1b[31m%s\x1b[0m" % ename
@@ -87,7 +92,7 @@ class Outputs:
 
     def _hear_text(self, kind: int, message: Message) -> None:
         argument = message.argument
-        named = int(argument) if argument.isdigit() and len(argument) < 10 else self.cell
+        named = int(argument) if argument.isdecimal() and len(argument) < 10 else self.cell
         of = (kind, named if 0 < named <= self.cell else self.cell)
         if of != self._text_of or self._text_bytes > _MAX_TEXT_BYTES:
             self.flush()
@@ -105,6 +110,8 @@ class Outputs:
             self._forms[mime] = _value(mime, message.payload)
 
     def _hear_error(self, kind: str, text: str) -> None:
+        text = text[: self._error_room]
+        self._error_room -= len(text)
         if kind != "trace":
             self._error[kind] = text
             return

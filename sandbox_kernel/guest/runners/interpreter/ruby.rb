@@ -609,7 +609,12 @@ module Jupyter
       end
 
       def load
-        return false if loaded?
+        !loaded? && load_now
+      end
+
+      private
+
+      def load_now
         @is_loading = true
         Object.const_get(:Gem)
       rescue LoadError # a Ruby without it
@@ -617,8 +622,6 @@ module Jupyter
       ensure
         @is_loading = false
       end
-
-      private
 
       def refresh
         Gem.clear_paths
@@ -704,7 +707,7 @@ module Kernel
   private
 
   def require(path)
-    Jupyter::Packages.load if Jupyter::Packages.wanted?
+    return require(path) if Jupyter::Packages.wanted? && Jupyter::Packages.load
     begin
       return sandbox_require(path)
     rescue LoadError => error

@@ -27,9 +27,14 @@ _REPEAT_INTERRUPT_S = 0.25
 _REPEATS = 4
 _MAX_EXPRESSIONS = 100
 _MAX_MATCHES = 2000
+_MAX_MATCH_LETTERS = 500
+_MAX_PROMPT_LETTERS = 10_000
 _DISTURBED = 70
 # From the end of its pipe to its death: a process that exits closes its files first.
 _DEATH_S = 1.0
+# Of a dead interpreter's last words: what fits into its pipe. Who holds that open may go on
+# for ever.
+_LAST_READS = 64
 _PIECE_BYTES = 64 * 1024
 
 
@@ -255,7 +260,8 @@ class Server:
             return
         if kind == "match":
             if len(self._matches) < _MAX_MATCHES:
-                self._matches.append((message.payload.decode("utf-8", "replace"), message.argument))
+                text = message.payload.decode("utf-8", "replace")[:_MAX_MATCH_LETTERS]
+                self._matches.append((text, message.argument[:_MAX_MATCH_LETTERS]))
         elif kind == "input":
             self._on_question(message)
         elif kind == "ready" and not self._is_ready:
@@ -282,7 +288,7 @@ class Server:
             return
         self._outputs.flush()
         self._is_asking = True
-        prompt = message.payload.decode("utf-8", "replace")
+        prompt = message.payload.decode("utf-8", "replace")[:_MAX_PROMPT_LETTERS]
         meta = {"prompt": prompt, "password": message.argument == "1"}
         self._channel.send(Kind.INPUT_REQUEST, self._outputs.cell, meta)
 
@@ -308,7 +314,7 @@ class Server:
         status = self._child.poll()
         if status is None:
             return
-        while True:
+        for _ in range(_LAST_READS):
             chunk = self._child.read()
             if not chunk:
                 break

@@ -10,14 +10,15 @@
 'use strict';
 
 const {
+  clearImmediate,
+  clearTimeout,
   Error,
   Number,
   Object,
-  String,
-  clearImmediate,
-  clearTimeout,
   process,
   setImmediate,
+  setTimeout,
+  String,
   world,
 } = require('./globals.js');
 const util = require('util');
@@ -36,6 +37,8 @@ const LOADER = vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER;
 // What may be running on when a cell's last line has run.
 const GOES_ON =
   /\b(async|then|catch|finally|set(Timeout|Interval|Immediate)|nextTick|on|once)\b|Micro/;
+
+const STRAGGLER_MS = 100;
 
 let isTypeScript = false;
 
@@ -246,14 +249,15 @@ function keepValue(value) {
 function fail(cell, error) {
   if (cell.isEnded) return;
   if (util.types.isProxy(error)) return endSoon(cell, error, true); // with traps, perhaps
-  if (isInterruption(error)) return interrupt(cell);
+  if (error?.code === 'ERR_SCRIPT_EXECUTION_INTERRUPTED') return interrupt(cell);
+  if (isOfChild(error)) return void setTimeout(() => interrupt(cell), STRAGGLER_MS);
   if (error instanceof Exit) return endSoon(cell, error.code ? error : null);
   endSoon(cell, error, true);
 }
 
-// A child that is waited for dies of the same signal, and may be the first to say so.
-function isInterruption(error) {
-  if (error?.code === 'ERR_SCRIPT_EXECUTION_INTERRUPTED') return true;
+// A child that is waited for dies of the same signal, and may be the first to say so. Our own
+// is about to be noticed then, and is not to meet the next cell.
+function isOfChild(error) {
   return error?.pid > 0 && (error.signal === 'SIGINT' || error.status === 130);
 }
 
@@ -267,6 +271,7 @@ function endSoon(cell, error, isError = error !== null) {
 }
 
 function interrupt(cell) {
+  if (cell.isEnded) return;
   cell.isInterrupted = true;
   stopTimers(cell.firstTimer);
   end(cell, new errors.Interrupted(), true);
