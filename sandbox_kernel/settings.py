@@ -123,10 +123,10 @@ def _one_of(*names: str) -> Callable[[str], str]:
 
 
 def _language(text: str) -> str:
-    if text == "python":
-        return text  # most kernels need not know of others
     from sandbox_kernel import languages
 
+    if languages.resolve(text) == text:
+        return text  # all that are known cost a look at what is installed
     return _one_of(*languages.names())(text)
 
 

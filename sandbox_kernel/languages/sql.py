@@ -11,7 +11,7 @@ LANGUAGE = Language(
     pygments_lexer="sql",
     image="sandbox-kernel/python",
     # For images without Python: a database in memory, gone after each cell.
-    command=("sqlite3", ":memory:", ".read '{file}'"),
+    command=("sqlite3", "-batch", "-bail", "-init", "{file}", ":memory:", ""),
     runner=("{python}", "{guest}/runners/sql/__main__.py"),
     remedy=(
         "SQL needs Python 3 in the sandbox, and runs on DuckDB where Python's package duckdb "

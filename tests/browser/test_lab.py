@@ -71,13 +71,14 @@ def test_run_all_shows_charts_tables_and_files(page: Page, lab: Lab):
 
 
 def test_the_toolbar_interrupts_a_cell(page: Page, lab: Lab):
-    lab.write_notebook("stop.ipynb", KERNEL_NAME, "import time\nkept = 5\ntime.sleep(3600)", "kept")
+    code = "import time\nkept = 5\nprint('running')\ntime.sleep(3600)"
+    lab.write_notebook("stop.ipynb", KERNEL_NAME, code, "kept")
     notebook = NotebookPage.open(page, lab, "stop.ipynb")
     notebook.run(0)
-    notebook.wait_for_state("busy")
+    notebook.outputs(0).get_by_text("running").wait_for()
     notebook.toolbar("notebook:interrupt-kernel")
     notebook.wait_until_run(0)
-    assert "KeyboardInterrupt" in notebook.outputs(0).inner_text()
+    assert "KeyboardInterrupt" in notebook.outputs(0).last.inner_text()
     notebook.run(1)
     notebook.wait_until_run(1)
     assert notebook.outputs(1).inner_text().strip().endswith("5")
