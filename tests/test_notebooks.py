@@ -168,7 +168,7 @@ SHOWN: dict[str, dict[str, list[tuple[str, str]]]] = {
         "typescript-again": [("text/plain", "^67$")],
     },
     "08-r": {
-        "put": [("text/plain", "1461 +7")],
+        "read": [("text/plain", "1461 +7")],
         "frame": [("text/html", "<table"), ("text/html", "precipitation")],
         "plot": [("image/png", "^iVBOR")],
         "model": [("stdout", r"A day with rain is 1\.7 °C cooler\.")],

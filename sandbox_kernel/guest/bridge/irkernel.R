@@ -1,7 +1,7 @@
 # Starts IRkernel for the bridge: R --slave --no-save --no-restore -f irkernel.R --args FILE
 #
 # Rule: nothing of this is in the user's workspace. What differs from IRkernel's own ways is
-# one of the six below, and each leaves IRkernel as it is where it cannot be done.
+# one of the seven below, and each leaves IRkernel as it is where it cannot be done.
 
 local({
     # 1. A container has no X server; this draws without one.
@@ -66,12 +66,21 @@ local({
     # 4. The value of an expression is a result; IRkernel shows it as any other output.
     options(jupyter.base_display_func = function(data, metadata = NULL) {
         if (is.null(metadata)) metadata <- setNames(list(), character())
-        content <- list(data = data, metadata = metadata)
+        content <- list(data = without_style(data), metadata = metadata)
         send("display_data", executor$current_request, "iopub", content)
         invisible(TRUE)
     })
 
-    # 5. What a front end wants evaluated after a cell.
+    # 5. A vector is its text, as in R's own console. Its html brings a style, and html with a
+    # style is shown in a frame of its own: half a page for two numbers.
+    without_style <- function(data) {
+        html <- data[["text/html"]]
+        if (is.character(html) && any(startsWith(html, "<style>")))
+            data[c("text/html", "text/markdown", "text/latex")] <- NULL
+        data
+    }
+
+    # 6. What a front end wants evaluated after a cell.
     evaluate_one <- function(code) tryCatch({
         value <- eval(parse(text = code), globalenv())
         c(list(status = "ok"), IRdisplay::prepare_mimebundle(value)[c("data", "metadata")])
@@ -85,6 +94,7 @@ local({
         } else if (msg_type == "display_data") {
             msg_type <- "execute_result"
             content$execution_count <- executor$execution_count
+            content$data <- without_style(content$data)
         } else if (msg_type == "stream" && content$name == "stderr") {
             # A message has an end of line; IRkernel adds another.
             content$text <- sub("\n\n$", "\n", content$text)
@@ -95,7 +105,7 @@ local({
         send(msg_type, request, socket_name, content)
     }
 
-    # 6. `quit` ends R, with the status that was given. IRkernel leaves that to the front end.
+    # 7. `quit` ends R, with the status that was given. IRkernel leaves that to the front end.
     quit <- function(save = "default", status = 0, runLast = TRUE) {
         pass_on(TRUE)
         if (runLast && is.function(globalenv()[[".Last"]])) globalenv()[[".Last"]]()
