@@ -18,6 +18,8 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # With more processes the dear look at their descriptors is taken every fifth time.
 _FEW_PROCESSES = 32
 _FEW_FILES = 4096
+# A fork bomb's receipt need not be exact.
+_MOST_CHILDREN = 64
 _RESET_PEAK = b"5"  # proc(5), clear_refs
 
 
@@ -35,8 +37,8 @@ class Meter:
         """CPU time of the process, its children that ended, and those that still run."""
         own, of_ended = _cpu_ticks(self._read("stat"))
         total = own + of_ended
-        for child in self._read("children").split()[:64]:
-            total += sum(_cpu_ticks(read_proc(int(child), "stat")))
+        for child in self._children():
+            total += sum(_cpu_ticks(read_proc(child, "stat")))
         try:
             # The process's own clock counts nanoseconds where `stat` counts ticks.
             return time.clock_gettime(_cpu_clock(self.pid)) + (total - own) / _TICKS
@@ -44,11 +46,26 @@ class Meter:
             return total / _TICKS
 
     def reset_peak(self) -> None:
+        """Forget the peak so far, the children's as well: an interpreter is its runner's child."""
         with suppress(OSError):  # not every kernel has it: the peak is then the runner's ever
             os.write(self._fds["clear_refs"], _RESET_PEAK)
+        for child in self._children():
+            fd = _open_proc(child, "clear_refs", os.O_WRONLY)
+            if fd >= 0:
+                with suppress(OSError):
+                    os.write(fd, _RESET_PEAK)
+                os.close(fd)
 
     def peak_bytes(self) -> int:
-        return _field_bytes(self._read("status"), b"VmHWM:")
+        """The most that the process held, and those of its children that still run."""
+        own = _field_bytes(self._read("status"), b"VmHWM:")
+        of_children = (
+            _field_bytes(read_proc(child, "status"), b"VmHWM:") for child in self._children()
+        )
+        return own + sum(of_children)
+
+    def _children(self) -> List[int]:
+        return [int(child) for child in self._read("children").split()[:_MOST_CHILDREN]]
 
     def is_alone(self, runners: Collection[int]) -> bool:
         """Whether this process has no children, and none of any runner's lost its parent.

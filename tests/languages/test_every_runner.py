@@ -182,3 +182,13 @@ async def test_cells_that_use_every_sort_of_byte_are_run_as_they_are(driver, sni
     """Tabs, carriage returns and a missing end of line."""
     cell = await driver.run(snippets.say + "\r\n\t\n")
     assert "héllo ✓ 𝄞" in cell.text()
+
+
+async def test_a_receipt_counts_what_the_interpreter_used(driver, snippets):
+    cell = await driver.run(snippets.many)
+    receipt = cell.outcome.receipt
+    assert receipt is not None
+    # Bash alone has 3 MiB; the adapter, which is Python, more: both are in the sum.
+    assert receipt.peak_memory_bytes > 8 * 1024**2
+    assert receipt.cpu_s > 0
+    assert receipt.output_bytes == len(cell.text().encode())
