@@ -26,7 +26,7 @@ def fill(directory: Path, files: Mapping[str, str] = CANARY) -> None:
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-        path.chmod(0o755 if name.startswith("bin/") else 0o644)
+        path.chmod(0o755 if path.parent.name in ("bin", ".bin") else 0o644)
 
 
 class HandMade:

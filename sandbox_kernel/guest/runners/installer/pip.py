@@ -80,8 +80,7 @@ def _install(context: Context, pip: List[str], packages: List[Json], library: st
     environment = _environment(context)
     # Everything has one version and one hash already; a constraint has none.
     environment.pop("PIP_CONSTRAINT", None)
-    # Quiet: all but what goes wrong was said by the first pass.
-    options = ["--quiet", "--no-deps", "--require-hashes", "--no-compile", "--target", library]
+    options = ["--no-deps", "--require-hashes", "--no-compile", "--target", library]
     context.must_run([*pip, "install", *options, "-r", locked], environment)
     programs = os.path.join(library, "bin")
     if os.path.isdir(programs):

@@ -6,7 +6,7 @@ Rule 2: no exception ends the runner. User code's own signal handlers may raise 
 
 import sys
 from os import close, dup2
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ...framing import Frame, Kind
 from .base_shell import Execution, Json, Output, Shell, Tools
@@ -28,6 +28,7 @@ class Server:
         self._unanswered: Optional[int] = None
         self._flush_c: Optional[Callable[[], None]] = None
         self._is_warm = False
+        self._unseen: List[str] = []
         self._handlers: Dict[int, Callable[[Frame, Json], Json]] = {
             Kind.COMPLETE: self._complete,
             Kind.INSPECT: self._inspect,
@@ -127,6 +128,8 @@ class Server:
         def start() -> Any:
             self._tools.cells.enter(frame.cell)
             self._tools.pictures.start_cell()
+            if self._unseen:
+                self._tell_unseen()
             return self._shell.start(execution)
 
         error = self._run(start, lambda: reply.update(self._shell.finish()), frame.cell)
@@ -188,18 +191,17 @@ class Server:
         self._ask_shell(lambda: self._comms.handle(meta, frame.data), frame, {})
         return {"status": "ok"}
 
-    def _attach(self, _frame: Frame, meta: Json) -> Json:
-        """Packages that were installed meanwhile, as directories that are there to be read."""
-        import importlib
-        import os
+    def _tell_unseen(self) -> None:
+        from .attaching import note
 
-        os.environ.update(meta.get("environment") or {})
-        layers = [layer for layer in meta.get("layers") or () if layer.get("ecosystem") == "pip"]
-        paths = [str(layer.get("path")) + "/lib" for layer in layers]
-        # What lies beside the cells comes first, as when a layer is there from the start.
-        place = 1 if sys.path[:1] == [""] else 0
-        sys.path[place:place] = [path for path in paths if path not in sys.path]
-        importlib.invalidate_caches()
+        names, self._unseen = self._unseen, []
+        sys.stderr.write(note(names))
+
+    def _attach(self, _frame: Frame, meta: Json) -> Json:
+        """Packages that were installed meanwhile; of those not seen, the next cell tells."""
+        from .attaching import attach
+
+        self._unseen = attach(meta)
         return {"status": "ok"}
 
 
