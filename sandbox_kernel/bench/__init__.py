@@ -3,6 +3,7 @@
     promises    the goals, as data
     client      a kernel process and the least client that measures it
     metrics     one function a metric of kernels
+    packages    what packages cost that were installed before
     containers  the docker backend: against `docker run`, and against bubblewrap
     languages   every language: against its interpreter, and against Python's cells
     suite       which metrics with which contenders

@@ -1,4 +1,4 @@
-"""Every language measured: its first result against its own interpreter, its cells against Python's.
+"""Every language measured: first result beside its own interpreter, cells beside Python's.
 
 Rule 1: both are kernels of ours, started as a kernelspec would; none has to be installed.
 Rule 2: what an interpreter needs to start is measured in the same round, and not ours to save.

@@ -32,6 +32,9 @@ PROMISES: tuple[Promise, ...] = (
     Promise("chart", "seconds", "first chart of a fresh session", "s", "ratio", 1.1),
     Promise("interrupt", "seconds", "interrupt to idle", "ms", "value", 0.1),
     Promise("shutdown", "seconds", "shutdown to exit", "ms", "value", 0.5),
+    Promise(
+        "dependencies", "seconds", "packages that are there already, added", "ms", "value", 0.05
+    ),
     Promise("memory", "mebibytes", "host process, resident", "MiB", "value", 40),
     Promise(
         "stalled", "lost", "20,000 messages to a client that stalls for 4 s, lost", "", "value", 0

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+from sandbox_kernel.bench import packages
 from sandbox_kernel.bench.client import Contender, contender, started
 from sandbox_kernel.bench.metrics import METRICS, Figures
 from sandbox_kernel.bench.promises import PROMISES, Promise
@@ -59,7 +60,9 @@ def against_ipykernel(backend: str) -> Suite:
             warm_up_kernel(side)
         return {}
 
-    return Suite("sandbox", PROMISES, kernel_jobs(sides), warm_up)
+    jobs = kernel_jobs(sides)
+    jobs[packages.METRIC] = {ours.label: partial(packages.dependencies, ours, backend)}
+    return Suite("sandbox", PROMISES, jobs, warm_up)
 
 
 def kernel_jobs(sides: Iterable[Contender]) -> dict[str, Job]:

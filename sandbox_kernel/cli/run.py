@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,22 +59,47 @@ def run(arguments: argparse.Namespace) -> int:
     code = _program(arguments)
     inputs = _inputs(arguments.files)
     try:
-        return asyncio.run(_run(_session(settings), settings, code, inputs, arguments))
+        return asyncio.run(_run(settings, code, inputs, arguments))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
 
 
-def _session(settings: Settings) -> Session:
+@asynccontextmanager
+async def _session(settings: Settings) -> AsyncIterator[Session]:
+    """A session, not yet started, that has the declared packages; gone afterwards.
+
+    Raises:
+        BackendUnavailable, DependencyFailed: they could not be had.
+    """
     from sandbox_kernel import backends
     from sandbox_kernel.provision import spec_from
     from sandbox_kernel.session import Session
 
-    spec = spec_from(settings)
-    return Session(backends.get(settings.backend), spec, policy=settings.outputs)
+    spec, backend = spec_from(settings), backends.get(settings.backend)
+    async with AsyncExitStack() as stack:
+        if settings.declared_dependencies:
+            from sandbox_kernel.dependencies.manager import Dependencies
+
+            made = Dependencies.from_settings(backend, spec, settings)
+            stack.callback(made.close)
+            ensured = await made.ensure(made.policy.declared, on_output=_show_installer)
+            if ensured.built:
+                _show_installer(f"{ensured.text}\n")
+            made.note_attached(ensured.layers)
+            spec = made.applied(spec)
+        session = Session(backend, spec, policy=settings.outputs)
+        stack.push_async_callback(session.close)
+        yield session
+
+
+def _show_installer(text: str) -> None:
+    """Apart from what the program prints, as far as a terminal allows."""
+    with suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 async def _run(
-    session: Session,
     settings: Settings,
     code: str,
     inputs: dict[str, bytes],
@@ -88,18 +114,17 @@ async def _run(
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
     shown = Shown(is_quiet=arguments.json, give_up=task.cancel)
     try:
-        await session.start()
-        for name, content in inputs.items():
-            await session.files.write(name, content)
-        before = {entry.name: entry for entry in await session.files.list()}
-        outcome = await session.execute(code, on_event=shown.take)
-        files = await _generated(session, before)
-        kept = await _keep(session, settings, files, arguments.output)
+        async with _session(settings) as session:
+            await session.start()
+            for name, content in inputs.items():
+                await session.files.write(name, content)
+            before = {entry.name: entry for entry in await session.files.list()}
+            outcome = await session.execute(code, on_event=shown.take)
+            files = await _generated(session, before)
+            kept = await _keep(session, settings, files, arguments.output)
     except asyncio.CancelledError:
         # Ctrl-C cancels too; only the other case has an error to tell.
         raise shown.broken_pipe or asyncio.CancelledError from None
-    finally:
-        await session.close()
     if arguments.json:
         _print_json(shown, outcome, files)
     else:

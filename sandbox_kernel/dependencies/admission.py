@@ -41,6 +41,8 @@ def resolve(index: Index, path: str) -> tuple[Upstream, str]:
     clean = clean_path(slash + rest) + mark + clean_query(query)
     # However it is spelt, it must equal one of ours. A proxy's client writes the colon.
     authority = unquote(authority).lower().replace("~", ":")
+    if not _PLAIN.fullmatch(authority):  # it is said again to readers
+        raise Refused(f"{authority[:100]!r} is no host of the index.", 400)
     found = _find(index, authority, clean)
     if found is None:
         raise Refused(

@@ -20,7 +20,7 @@ import os
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +32,7 @@ from sandbox_kernel.dependencies.indexes import Index
 from sandbox_kernel.dependencies.receiver import Bounds, LayerRefused, Received, Receiver
 from sandbox_kernel.dependencies.relay import Relay
 from sandbox_kernel.dependencies.requirements import Requirement
+from sandbox_kernel.dependencies.sayings import Sayings
 from sandbox_kernel.dependencies.transfer import Resolved, Transfer
 from sandbox_kernel.errors import DependencyFailed, RequestRefused, SandboxDied
 from sandbox_kernel.guest.framing import Kind
@@ -122,9 +123,23 @@ async def build(
         told = f"The files cannot be written to {directory}: {error.strerror}. Make room there."
         raise builder.failure(told) from None
     finally:
-        await asyncio.shield(builder.close())
+        await _surely(builder.close())
     wall_s = time.monotonic() - started_s
     return BuildRecord(resolved, received.size_bytes, received.files, received.digest, wall_s)
+
+
+async def _surely(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for the end of `work` however often the one who waits is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    is_cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            is_cancelled = True
+    task.result()
+    if is_cancelled:
+        raise asyncio.CancelledError
 
 
 def _spec_for(spec: SandboxSpec, limits: Limits) -> SandboxSpec:
@@ -160,6 +175,7 @@ class _Builder:
         self._transfer = Transfer(self._ask, self._relay, self._end_liar)
         policy = OutputPolicy("safe")
         self._cleaners = {name: StreamCleaner(policy) for name in ("stdout", "stderr")}
+        self._sayings = Sayings(PORT)
         self._tail = ""
         self._output_bytes = 0
         self._lie = ""
@@ -282,11 +298,11 @@ class _Builder:
             self._end_liar("It printed without end.")
 
     def _show(self, content: bytes, stream: str, *, is_last: bool = False) -> None:
-        self._tell(self._cleaners[stream].feed(content, final=is_last))
+        self._tell(self._cleaners[stream].feed(content, final=is_last), is_last=is_last)
 
-    def _tell(self, text: str) -> None:
+    def _tell(self, text: str, *, is_last: bool = False) -> None:
+        text = self._sayings.feed(text, is_last=is_last)
         if text and not self._lie:
-            text = text.replace(f"http://127.0.0.1:{PORT}/h/", "")  # what it stands for follows
             self._tail = (self._tail + text)[-_TAIL_CHARACTERS:]
             self._on_output(text)
 

@@ -49,6 +49,11 @@ _SAYINGS: tuple[tuple[str, str], ...] = (
         "The package index {index} has no version that fits {0}.",
     ),
     (
+        r"Failed to build '([^'\n]+)'|Failed building wheel for ([^\s]+)",
+        "The package index {index} has no file of {0}{1} that is made for this Python, and it "
+        "could not be built from its source.",
+    ),
+    (
         r"E: Unable to locate package (\S+)",
         "The package index {index} has no package {0}.",
     ),

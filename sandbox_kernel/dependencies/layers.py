@@ -19,8 +19,8 @@ _LIBRARIES = ("usr/lib", "lib")
 _PATHS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "pip": (("PYTHONPATH", ("lib",)), ("PATH", ("bin",))),
     "npm": (("NODE_PATH", ("node_modules",)), ("PATH", ("node_modules/.bin", "bin"))),
-    "gem": (("GEM_PATH", ("gems",)), ("PATH", ("bin",))),
-    "cran": (("R_LIBS", ("library",)),),
+    "gem": (("GEM_PATH", (".",)), ("PATH", ("bin",))),
+    "cran": (("R_LIBS", (".",)),),
     "apt": (
         ("PATH", ("usr/local/bin", "usr/bin", "usr/sbin", "bin", "sbin", "usr/games")),
         (
@@ -67,7 +67,8 @@ def _paths(layers: Iterable[Layer]) -> dict[str, list[str]]:
     for layer in layers:
         for variable, directories in _PATHS[layer.ecosystem]:
             for directory in directories:
-                found.setdefault(variable, []).append(f"{layer.guest_path}/{directory}")
+                path = f"{layer.guest_path}/{directory}".removesuffix("/.")
+                found.setdefault(variable, []).append(path)
     return found
 
 

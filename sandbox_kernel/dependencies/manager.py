@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import groupby
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from sandbox_kernel import backends
 from sandbox_kernel.backends.base import Backend, Layer, SandboxSpec
@@ -20,6 +20,11 @@ from sandbox_kernel.dependencies.layers import attached_environment, describe, w
 from sandbox_kernel.dependencies.policy import Policy
 from sandbox_kernel.dependencies.requirements import Requirement
 from sandbox_kernel.errors import DependencyFailed, SandboxKernelError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sandbox_kernel.settings import Settings
 
 T = TypeVar("T")
 
@@ -53,7 +58,8 @@ class Ensured(NamedTuple):
         count = f"{len(packages)} package{'s' if len(packages) > 1 else ''}, {size}"
         if self.built:
             return f"Installed {names}{more} ({count})"
-        return f"{names}{more} ({count}) were there already"
+        were = "were" if len(packages) > 1 else "was"
+        return f"{names}{more} ({count}) {were} there already"
 
 
 class Dependencies:
@@ -80,6 +86,15 @@ class Dependencies:
         self._max_bytes = max_bytes
         self._layers = backend.layer_store()
         self._store = store.Store(backend.name, self._layers) if self._layers else None
+
+    @classmethod
+    def from_settings(cls, backend: Backend, spec: SandboxSpec, settings: Settings) -> Dependencies:
+        """
+        Raises:
+            SettingsError: the declared packages, or those allowed, are none.
+        """
+        policy = Policy.from_settings(settings)
+        return cls(backend, spec, policy, max_bytes=settings.dependency_cache_bytes)
 
     # -- finding ---------------------------------------------------------------
 
@@ -153,20 +168,44 @@ class Dependencies:
                 Path(building.directory),
                 on_output=on_output,
             )
-            layer = await _in_thread(
-                lambda: where.add(
-                    building,
-                    key,
-                    self._spec,
-                    ecosystem=ecosystem,
-                    requirements=tuple(item.text for item in wanted),
-                    packages=_packages(record),
-                    built_for=built_for,
-                )
-            )
+            add = partial(self._add, building, key, built_for, wanted, _packages(record))
+            layer = await _in_thread(add)
         with suppress(SandboxKernelError):
             await _in_thread(lambda: where.collect(max_bytes=self._max_bytes))
         return layer
+
+    def keep(
+        self, wanted: list[Requirement], fill: Callable[[Path], tuple[store.Package, ...]]
+    ) -> Layer:
+        """A layer for `wanted`, of one ecosystem, whose directory `fill` fills: no installer.
+
+        For `bench`, which measures how long it takes to find one.
+        """
+        from pathlib import Path
+
+        where = self._required_store()
+        key, built_for = self._key(wanted[0].ecosystem, wanted)
+        with where.building() as building:
+            packages = fill(Path(building.directory))
+            return self._add(building, key, built_for, wanted, packages)
+
+    def _add(
+        self,
+        building: store.Building,
+        key: str,
+        built_for: dict[str, str],
+        wanted: list[Requirement],
+        packages: tuple[store.Package, ...],
+    ) -> Layer:
+        return self._required_store().add(
+            building,
+            key,
+            self._spec,
+            ecosystem=wanted[0].ecosystem,
+            requirements=tuple(item.text for item in wanted),
+            packages=packages,
+            built_for=built_for,
+        )
 
     # -- using -----------------------------------------------------------------
 

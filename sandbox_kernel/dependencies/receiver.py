@@ -21,7 +21,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from sandbox_kernel.limits import GIB, format_size
+from sandbox_kernel.limits import GIB, MIB, format_size
 
 _FILE, _PROGRAM, _DIRECTORY = 0o644, 0o755, 0o755
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -43,6 +43,7 @@ class Bounds(NamedTuple):
     depth: int = 64
     name_bytes: int = 255  # NAME_MAX
     path_bytes: int = 4000  # PATH_MAX, less what stands before it
+    all_paths_bytes: int = 64 * MIB  # held here; 60,000 files of npm's have 6 MiB
 
 
 class LayerRefused(Exception):
@@ -82,6 +83,7 @@ class Receiver:
         self._folders: set[tuple[str, ...]] = {()}
         self._sums: list[tuple[str, bool, str]] = []
         self._announced_bytes = 0
+        self._paths_bytes = 0
         self._file = -1
         self._left = 0
         self._sum = sha256()
@@ -148,6 +150,10 @@ class Receiver:
             raise LayerRefused(f"The installed files are over {format_size(self._bounds.bytes)}.")
         if len(self._known) >= self._bounds.files:
             raise LayerRefused(f"There are over {self._bounds.files:,} installed files.")
+        self._paths_bytes += len(path)
+        if self._paths_bytes > self._bounds.all_paths_bytes:
+            limit = format_size(self._bounds.all_paths_bytes)
+            raise LayerRefused(f"The names of the installed files are over {limit}.")
         self._claim(entry.parts)
         self._entries.append(entry)
 

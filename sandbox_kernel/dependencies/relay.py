@@ -194,7 +194,10 @@ class Relay:
             if response.status_code not in (301, 302, 303, 307, 308) or not location:
                 return response
             response.close()
-            upstream, url = follow(self._index, urljoin(url, location))
+            try:
+                upstream, url = follow(self._index, urljoin(url, location))
+            except ValueError:
+                raise Refused(f"The index redirects to {location[:200]!r}.", 502) from None
         raise Refused(f"The index redirects {url[:200]!r} without end.", 502)
 
     def _ask(self, request: Request, upstream: Upstream, url: str) -> requests.Response:
@@ -235,6 +238,9 @@ class Relay:
             session.headers.clear()
             session.headers["User-Agent"] = "sandbox-kernel (package relay)"
             session.cookies.set_policy(_no_cookies())
+            # Else it looks for what comes next even if it may not go there, and reads the
+            # whole of this answer for that, however long it is.
+            session.get_redirect_target = _no_target  # type: ignore[method-assign, assignment]
             assert isinstance(session.cookies, RequestsCookieJar)
         return session
 
@@ -333,6 +339,10 @@ def _no_cookies() -> Any:
     from http.cookiejar import DefaultCookiePolicy
 
     return DefaultCookiePolicy(allowed_domains=[])
+
+
+def _no_target(_response: requests.Response) -> None:
+    return None
 
 
 def _reason(error: BaseException) -> str:

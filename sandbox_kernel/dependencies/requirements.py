@@ -124,9 +124,10 @@ def _parse_prefixed(text: str, ecosystem: str) -> Requirement:
     if colon and prefix in _PARSERS:
         return parse(prefix, rest)
     if not ecosystem:
+        name = text.strip()[:60] or "NAME"
         raise DependencyRefused(
             f"{_shown(text)} does not say where it comes from, and this language has no package "
-            f"index of its own; write for example pip:{text.strip()[:60] or 'NAME'}."
+            f"index of its own; write for example apt:{name}, pip:{name} or npm:{name}."
         )
     return parse(ecosystem, text)
 

@@ -29,6 +29,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from sandbox_kernel.backends.base import Layer, LayerStore, SandboxSpec
+from sandbox_kernel.dependencies.sealing import delete, seal
 from sandbox_kernel.errors import DependencyFailed, SandboxKernelError
 from sandbox_kernel.limits import GIB, format_size
 
@@ -36,8 +37,6 @@ MAX_BYTES = 10 * GIB
 MAX_AGE_S = 90 * 86400.0
 FORMAT = 1
 _MAX_RECORD_BYTES = 4 * 1024 * 1024
-# Whoever a guest is outside, it may read and run what is in a layer.
-_FILE, _PROGRAM = 0o444, 0o555
 _NAME = re.compile(r"[0-9a-f]{32}")
 _KEY = re.compile(r"[0-9a-f]{64}")
 
@@ -46,6 +45,46 @@ def root() -> str:
     """Where all of it is; the directory may not exist yet."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return os.path.join(cache, "sandbox-kernel", "dependencies")
+
+
+def problem() -> str:
+    """Why other users of this machine could change what is kept there, in a sentence, or "".
+
+    What is ours and too open is closed. The cache itself may be root's, or open to all where
+    nobody can rename what is another's.
+    """
+    where, us = root(), os.geteuid()
+    cache = os.path.dirname(os.path.dirname(where))
+    try:
+        found = os.stat(cache)
+    except OSError:
+        return ""  # who makes it says why that cannot be
+    is_open = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
+    if is_open or found.st_uid not in (us, 0):
+        return _distrusted(cache)
+    parts = (os.path.join(where, part) for part in ("records", "building", "layers"))
+    for path in (os.path.dirname(where), where, *parts):
+        try:
+            own, found = os.lstat(path), os.stat(path)
+            if (own.st_uid, found.st_uid) != (us, us):
+                return _distrusted(path)
+            if found.st_mode & 0o022:
+                os.chmod(path, stat.S_IMODE(found.st_mode) & ~0o022)
+        except OSError:
+            continue
+    return ""
+
+
+def _distrusted(path: str) -> str:
+    return (
+        f"Packages are kept below {path}, which another user of this machine can change. Set "
+        "XDG_CACHE_HOME to a directory of your own."
+    )
+
+
+def _require_trust() -> None:
+    if told := problem():
+        raise DependencyFailed(told)
 
 
 class Package(NamedTuple):
@@ -132,6 +171,7 @@ class Store:
         Raises:
             BackendUnavailable: the store cannot be reached.
         """
+        _require_trust()
         descriptor = _open_locked(self._record_path(key), fcntl.LOCK_SH)
         if descriptor is None:
             return None
@@ -208,6 +248,7 @@ class Store:
         os.makedirs(self._root, mode=0o700, exist_ok=True)
         for part in ("records", "building"):
             os.makedirs(os.path.join(self._root, part), mode=0o700, exist_ok=True)
+        _require_trust()
         while True:
             name = os.urandom(16).hex()
             path = os.path.join(self._root, "building", name)
@@ -289,6 +330,7 @@ class Store:
         """
         if not os.path.isdir(self._root):
             return []
+        _require_trust()
         place = self.layers.place()
         found = sorted(self._records(place), key=lambda item: item[1])
         known = {record.name for _, _, record in found}
@@ -374,65 +416,12 @@ class Store:
         return os.path.join(self._root, "records", f"{key}.json")
 
 
-# --- what a layer may hold -------------------------------------------------------------
-
-
-def seal(directory: str) -> tuple[int, int]:
-    """Check that all below are plain files of their own, and take the right to write away.
-
-    Gives their bytes and their number. What fills the directory has checked already; this is
-    the last look before every guest can see it.
-
-    Raises:
-        DependencyFailed: there is a link, a device, or a file with the rights of another user.
-    """
-    size_bytes = files = 0
-    for parent, directories, names in os.walk(directory, topdown=False, onerror=_raise):
-        for name in (*directories, *names):
-            path = os.path.join(parent, name)
-            found = os.lstat(path)
-            is_file = stat.S_ISREG(found.st_mode)
-            if not (is_file or stat.S_ISDIR(found.st_mode)) or (is_file and found.st_nlink != 1):
-                raise DependencyFailed(
-                    f"An installed package has {name[:80]!r}, which is neither a directory nor a "
-                    "plain file. It was not kept."
-                )
-            if is_file:
-                size_bytes, files = size_bytes + found.st_size, files + 1
-                os.chmod(path, _PROGRAM if found.st_mode & 0o111 else _FILE)
-            else:
-                os.chmod(path, _PROGRAM)
-    # Its own right to be written is what moving it takes; `LayerStore.put` takes it away.
-    os.chmod(directory, _PROGRAM | stat.S_IWUSR)
-    return size_bytes, files
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def delete(path: str) -> None:
-    """Remove a tree that may be read-only; nothing if it is not there."""
-    for parent, directories, _ in os.walk(path):
-        for name in directories:
-            child = os.path.join(parent, name)
-            if not os.path.islink(child):
-                with suppress(OSError):
-                    os.chmod(child, 0o700)
-    with suppress(OSError):
-        os.chmod(path, 0o700)
-    import shutil
-
-    with suppress(FileNotFoundError):
-        shutil.rmtree(path)
+# --- files and locks --------------------------------------------------------------------
 
 
 def _delete(path: str) -> None:
     with suppress(OSError):
         delete(path)
-
-
-# --- files and locks --------------------------------------------------------------------
 
 
 def _open_locked(path: str, how: int) -> int | None:

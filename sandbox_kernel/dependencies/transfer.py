@@ -25,6 +25,8 @@ CONCURRENCY = 8
 _MAX_WAITING = 256
 _MAX_RESOLVED = 5_000
 _MAX_TEXT = 200
+# Longer paths and headers are refused by `admission`; here they would be held, 256 of them.
+_MAX_WORD = 8_192
 # A piece is 2 MiB and what is left of a chunk.
 _MAX_PIECE_BYTES = 8 * 1024 * 1024
 
@@ -237,7 +239,10 @@ def _settle(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> No
 def _request(event: events.CommSent) -> Request:
     match event.data:
         case {"method": str(method), "path": str(path), "headers": dict(headers)}:
-            if len(headers) <= 10 and all(isinstance(value, str) for value in headers.values()):
+            words = (method, path, *headers, *headers.values())
+            if len(headers) <= 10 and all(
+                isinstance(word, str) and len(word) <= _MAX_WORD for word in words
+            ):
                 return Request(method, path, headers)
     raise GuestLied("It asks for what is no request.")
 

@@ -62,10 +62,8 @@ def at_start(
 
 def _make(backend: Backend, spec: SandboxSpec, settings: Settings) -> Dependencies:
     from sandbox_kernel.dependencies.manager import Dependencies
-    from sandbox_kernel.dependencies.policy import Policy
 
-    policy = Policy.from_settings(settings)
-    return Dependencies(backend, spec, policy, max_bytes=settings.dependency_cache_bytes)
+    return Dependencies.from_settings(backend, spec, settings)
 
 
 class Packages:
@@ -130,6 +128,11 @@ class Packages:
         declared = self._made.policy.declared
         return [] if self._made.attached or not declared else list(declared)
 
+    def _has(self, wanted: list[Requirement]) -> bool:
+        """Whether the sandbox has just this from what was declared."""
+        made = self._dependencies()
+        return bool(made.attached) and set(wanted) <= set(made.policy.declared)
+
     def _admitted(self, texts: list[str], asker: str) -> list[Requirement]:
         from sandbox_kernel.dependencies.requirements import parse_all
 
@@ -161,7 +164,9 @@ class Packages:
         if not texts:
             return
         try:
-            await self._install(self._admitted(texts, "The notebook's metadata"), hear)
+            wanted = self._admitted(texts, "The notebook's metadata")
+            if not self._has(wanted):
+                await self._install(wanted, hear)
         except SandboxKernelError as error:
             text = f"[sandbox] What the notebook's metadata ask for is not there: {error}\n"
             hear(events.TextWritten(0, "stderr", text))

@@ -60,9 +60,29 @@ def test_a_line_makes_packages_importable_and_keeps_variables(start):
     ran = kernel.run(f"%dependencies canary\n{USE}\nprint(mine)")
     assert ran.stdout == "42\n7\n"
     shown = [bundle["text/plain"] for bundle in ran.displays]
-    assert shown == ["canary 1.0 (1 package, 37 bytes) were there already"]
+    assert shown == ["canary 1.0 (1 package, 37 bytes) was there already"]
     assert kernel.run("!canary").stdout.strip() == "sings"
     assert "canary 1.0" in kernel.run("%dependencies").stdout
+
+
+def test_what_was_imported_before_is_named_in_the_next_cell(start):
+    kernel = start()
+    kernel.run("import sys, types; sys.modules['canary_package'] = types.ModuleType('x')")
+    ran = kernel.run("%dependencies canary\n1")
+    assert "until the kernel is restarted: canary_package." in ran.stderr
+    assert kernel.run("1").stderr == ""
+
+
+def test_metadata_that_ask_for_what_is_declared_show_nothing(start_kernel, cache, tmp_path):
+    path = tmp_path / "mine.ipynb"
+    path.write_text(json.dumps({"metadata": {"sandbox_kernel": {"dependencies": ["canary"]}}}))
+    env = {
+        "XDG_CACHE_HOME": cache,
+        "JPY_SESSION_NAME": str(path),
+        "SANDBOX_KERNEL_DEPENDENCY": "canary",
+    }
+    ran = start_kernel(env=env).run(USE)
+    assert (ran.stdout, ran.displays) == ("42\n", [])
 
 
 def test_declared_packages_are_there_from_the_start(start):
@@ -174,15 +194,15 @@ def test_ten_thousand_lines_are_a_handful_of_messages():
     assert len(shown_by(work)) <= 2 + (time.monotonic() - began_s) / 0.2
 
 
-def test_a_failure_keeps_the_last_words(monkeypatch):
+def test_a_failure_is_one_line_since_its_error_has_the_last_words(monkeypatch):
     monkeypatch.setattr(dependencies, "UPDATE_INTERVAL_S", 0)
 
     def work(progress):
         progress.hear("No matching distribution\n")
-        progress.finish("Nothing was installed.")
+        progress.fail()
 
-    text = shown_by(work)[-1].bundle["text/plain"]
-    assert text == "No matching distribution\nNothing was installed."
+    assert shown_by(work)[-1].bundle["text/plain"] == "Nothing was installed of canary."
+    assert shown_by(lambda progress: progress.fail()) == []
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,11 @@ def test_without_layers_a_spec_stays_as_it_is():
 
 
 def test_rubygems_keeps_its_own_directories():
-    assert layers.environment_for([layer("a", "gem")]) == {"GEM_PATH": "/layers/a/gems:"}
+    assert layers.environment_for([layer("a", "gem")]) == {"GEM_PATH": "/layers/a:"}
+
+
+def test_r_looks_where_its_packages_are_installed():
+    assert layers.environment_for([layer("a", "cran")]) == {"R_LIBS": "/layers/a"}
 
 
 def test_every_ecosystem_has_its_paths():

@@ -157,9 +157,7 @@ async def test_cancelling_while_a_layer_is_put_in_place_waits_for_it(cache, monk
 
 
 async def test_the_cache_stays_within_its_bound(cache, installer):
-    made = Dependencies(
-        get("bubblewrap"), manage("bubblewrap")._spec, Policy(), max_bytes=100
-    )
+    made = Dependencies(get("bubblewrap"), manage("bubblewrap")._spec, Policy(), max_bytes=100)
     for name in "abcdef":
         await made.ensure(wanted(name), on_output=silent)
         made.close()

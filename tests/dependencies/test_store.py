@@ -14,7 +14,7 @@ import pytest
 
 from sandbox_kernel.backends.base import SandboxSpec
 from sandbox_kernel.backends.bubblewrap.layers import BubblewrapLayers, directory
-from sandbox_kernel.dependencies import store
+from sandbox_kernel.dependencies import sealing
 from sandbox_kernel.dependencies.store import Package, Record, Store
 from sandbox_kernel.errors import DependencyFailed
 
@@ -196,7 +196,7 @@ def test_a_record_cannot_name_another_directory(cache, name):
 
 def test_a_layer_that_somebody_removed_is_built_again():
     layer = add(open_store())
-    store.delete(str(host_path(layer)))
+    sealing.delete(str(host_path(layer)))
     assert open_store().find(KEY) is None
     assert add(open_store()).name != layer.name
 

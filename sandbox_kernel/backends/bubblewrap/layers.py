@@ -89,7 +89,7 @@ class BubblewrapLayers(LayerStore):
             ) from None
 
     def drop(self, name: str) -> None:
-        from sandbox_kernel.dependencies.store import delete
+        from sandbox_kernel.dependencies.sealing import delete
 
         try:
             delete(os.path.join(_require(), name))
@@ -109,8 +109,8 @@ def _require() -> str:
 
         raise DependencyFailed(
             problem()
-            or f"Packages are kept in {root()}, which cannot be written to. Make it writable, or set "
-            "XDG_CACHE_HOME to a directory that is."
+            or f"Packages are kept in {root()}, which cannot be written to. Make it writable, or "
+            "set XDG_CACHE_HOME to a directory that is."
         )
     return path
 
