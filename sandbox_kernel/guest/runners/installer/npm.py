@@ -70,6 +70,12 @@ def _environment(context: Context) -> Dict[str, str]:
 def _npm(context: Context, node: str) -> List[str]:
     import shutil
 
+    # Beside its Node.js where that has one: what pip installs as `bin/npm` was a link once,
+    # and finds nothing as the copy that it is.
+    prefix = os.path.dirname(os.path.dirname(os.path.realpath(node)))
+    own = os.path.join(prefix, "lib", "node_modules", "npm", "bin", "npm-cli.js")
+    if os.path.isfile(own):
+        return [node, own]
     found = shutil.which("npm")
     if found is not None:
         return [found]
