@@ -91,6 +91,13 @@ def split(code: str, comment: str = "#") -> tuple[list[str], str]:
     return list(found.values()), "\n".join(lines)
 
 
+def hide(code: str) -> str:
+    """`code` with those lines blanked at equal length, for questions with a cursor."""
+    _, rest = split(code, "")
+    pairs = zip(code.split("\n"), rest.split("\n"), strict=True)
+    return "\n".join(line if kept else " " * len(line) for line, kept in pairs)
+
+
 def is_blank(code: str) -> bool:
     """Whether there is nothing in `code` to run: blank lines and comments only."""
     return all(not line.strip() or line.lstrip().startswith("#") for line in code.split("\n"))

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandbox_kernel import events
 from sandbox_kernel.errors import SandboxKernelError, SettingsError
-from sandbox_kernel.kernel import answers, comms, polyglot
+from sandbox_kernel.kernel import answers, comms, magics, polyglot
 from sandbox_kernel.kernel.history import History
 from sandbox_kernel.kernel.iopub import Broadcast, Parent
-from sandbox_kernel.kernel.magics import UsageError
 from sandbox_kernel.kernel.sockets import Channel
 from sandbox_kernel.kernel.usage import Usage
 from sandbox_kernel.kernel.wire import Json, Message
@@ -206,8 +205,8 @@ class Requests:
     def _route(self, code: str, cursor: int | None = None) -> polyglot.Routed:
         """Who is asked; about the line that names the language, the notebook's own runner."""
         try:
-            routed = polyglot.route(code, self._inside.language.name)
-        except UsageError:
+            routed = polyglot.route(magics.hide(code), self._inside.language.name)
+        except magics.UsageError:
             return polyglot.Routed("", code)
         is_within = cursor is None or cursor > routed.start
         return routed if is_within else polyglot.Routed("", code)

@@ -6,7 +6,7 @@ import pytest
 
 from sandbox_kernel.errors import FileRefused, RequestRefused
 from sandbox_kernel.exchange import Exchange
-from sandbox_kernel.kernel.magics import Magics, UsageError, parse, split, status_rows
+from sandbox_kernel.kernel.magics import Magics, UsageError, hide, parse, split, status_rows
 from sandbox_kernel.limits import Limits
 from tests.kernel.scripted_kernel import ScriptedSession
 
@@ -64,6 +64,23 @@ def test_a_line_that_is_no_command_says_how_to_write_it(line):
         parse(line)
     assert "%sandbox" in str(told.value)
     assert str(told.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("code", "hidden"),
+    [
+        ("%sandbox put a.csv\n%%bash\nech", " " * 18 + "\n%%bash\nech"),
+        ("%dependencies x\n\nprin", " " * 15 + "\n\nprin"),
+        ("print(1)\n%sandbox files", "print(1)\n%sandbox files"),
+        ("", ""),
+    ],
+)
+def test_what_is_hidden_from_a_question_leaves_every_position(code, hidden):
+    assert hide(code) == hidden
+
+
+def test_a_line_that_is_taken_leaves_nothing_where_a_hash_is_no_comment():
+    assert split("%sandbox files\nlet x = 1;", "") == (["files"], "\nlet x = 1;")
 
 
 def test_names_with_spaces_are_quoted_as_in_a_shell():
