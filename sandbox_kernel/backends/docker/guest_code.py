@@ -14,6 +14,8 @@ _DIRECTORY = os.path.join(
 )
 # On our images: which version of these files they hold.
 GUEST_LABEL = "org.sandbox-kernel.guest"
+# Ours, and the files that other languages' interpreters run.
+_ENDINGS = (".py", ".js", ".rb", ".pl", ".php", ".lua", ".sh", ".R")
 # A label for people to read and compare: 64 bits tell versions apart; nobody gains from a clash.
 _DIGEST_CHARACTERS = 16
 
@@ -24,7 +26,7 @@ def _contents() -> tuple[tuple[str, bytes], ...]:
     for directory, folders, names in os.walk(_DIRECTORY):
         folders[:] = [name for name in folders if name != "__pycache__"]
         for name in names:
-            if not name.endswith(".pyc"):
+            if name.endswith(_ENDINGS):
                 path = os.path.join(directory, name)
                 with open(path, "rb") as file:
                     relative = os.path.relpath(path, _DIRECTORY).replace(os.sep, "/")
