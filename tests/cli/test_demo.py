@@ -78,7 +78,12 @@ def test_what_is_not_a_notebook_is_one_clear_line(command, tmp_path, content):
 @pytest.mark.parametrize("kernel", ["python3", "sandbox-other", "sandbox-nothing-docker", "../x"])
 def test_whatever_else_a_notebook_asks_for_it_runs_in_the_usual_sandbox(notebook, kernel):
     job = demo._job(notebook("a.ipynb", "1", kernel=kernel))
-    assert (job.kernel, job.language) == ("sandbox-python", "")
+    assert (job.kernel, job.language, job.image) == ("sandbox-python", "python", "")
+
+
+def test_a_notebook_that_asks_for_a_language_gets_its_kernel(notebook):
+    job = demo._job(notebook("a.ipynb", "puts 1", kernel="sandbox-ruby"))
+    assert (job.kernel, job.options, job.image) == ("sandbox-ruby", {"language": "ruby"}, "")
 
 
 def test_a_notebook_that_asks_for_an_unsandboxed_kernel_does_not_get_it(
