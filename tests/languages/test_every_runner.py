@@ -67,6 +67,8 @@ async def test_the_last_expression_is_the_result(driver, snippets):
 
 
 async def test_a_silent_cell_shows_no_result(driver, snippets):
+    if not snippets.value[0]:
+        pytest.skip("a shell's command has no value")
     cell = await driver.run(snippets.value[0], silent=True, store_history=False)
     assert cell.of(events.ResultShown) == []
 
@@ -83,11 +85,8 @@ async def test_a_failure_names_itself_and_its_line(driver, snippets):
     said = " ".join([cell.error.name, cell.error.value, *cell.error.traceback])
     said += cell.text("stderr")  # where a shell tells what went wrong
     assert word in said
-    assert re.search(r"(line |:|#)3\b", said) or "at R" in said or _is_r(driver), said
-
-
-def _is_r(driver: Driver) -> bool:
-    return driver.session.spec.language == "r"  # which knows no lines of what is typed
+    if driver.session.spec.language != "r":  # which knows no lines of what is typed
+        assert re.search(r"(line |:|#)3\b", said), said
 
 
 async def test_what_is_no_code_is_a_failure_and_the_next_cell_runs(driver, snippets):
