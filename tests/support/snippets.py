@@ -54,7 +54,7 @@ SNIPPETS: dict[str, Snippets] = {
         leave="kill -KILL $$",
         complete=("ech", "echo"),
         unfinished="if true; then",
-        expression=None,
+        expression=("$((6 * 7))", "42"),
     ),
     "javascript": Snippets(
         say="console.log('héllo ✓ 𝄞')",
