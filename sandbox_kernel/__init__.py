@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
     from sandbox_kernel.errors import SandboxKernelError
     from sandbox_kernel.limits import Limits
-    from sandbox_kernel.session import Session
+    from sandbox_kernel.session import SandboxSession
 
 _HOMES = {
     "Limits": "sandbox_kernel.limits",
     "SandboxKernelError": "sandbox_kernel.errors",
-    "Session": "sandbox_kernel.session",
+    "SandboxSession": "sandbox_kernel.session",
 }
 
-__all__ = ["Limits", "SandboxKernelError", "Session", "__version__"]
+__all__ = ["Limits", "SandboxKernelError", "SandboxSession", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

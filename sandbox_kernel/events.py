@@ -3,7 +3,7 @@
 Past tense: each says what happened inside. `cell` is the number of the request that
 it belongs to; output of a cell may arrive after its `CellEnded` (a thread, a daemon).
 
-What a `Session` hands out has passed the output policy: `TextWritten.text` is decoded
+What a `SandboxSession` hands out has passed the output policy: `TextWritten.text` is decoded
 and free of terminal tricks, and the bundles hold only what a browser may see. What
 `frames` makes of bytes (`OutputWritten`, the same bundle types) has not.
 
@@ -79,7 +79,7 @@ class CellFailed(NamedTuple):
 
 
 class InputRequested(NamedTuple):
-    """User code waits in `input()` until `Session.answer_input`."""
+    """User code waits in `input()` until `SandboxSession.answer_input`."""
 
     cell: int
     prompt: str

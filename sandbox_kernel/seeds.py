@@ -79,10 +79,10 @@ async def build(backend: Backend, spec: SandboxSpec) -> list[str]:
     Raises:
         BackendUnavailable, SandboxDied: no sandbox came up.
     """
-    from sandbox_kernel.session import Session
+    from sandbox_kernel.session import SandboxSession
 
     _compile_guest()
-    session = Session(backend, spec)
+    session = SandboxSession(backend, spec)
     made: dict[str, bytes] = {}
     try:
         await session.execute(CODE, on_event=lambda _event: None, timeout_s=_BUILD_TIMEOUT_S)

@@ -6,7 +6,7 @@ import pytest
 
 from sandbox_kernel import backends, events, seeds
 from sandbox_kernel.backends.base import SandboxSpec
-from sandbox_kernel.session import Session
+from sandbox_kernel.session import SandboxSession
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ async def test_a_session_starts_with_the_font_list_that_was_built():
     made = await seeds.build(backend, SandboxSpec())
     assert any(name.startswith("matplotlib/") for name in made)
     assert not seeds.is_due()
-    session = Session(backend, SandboxSpec(home_files=seeds.find()))
+    session = SandboxSession(backend, SandboxSpec(home_files=seeds.find()))
     texts = []
 
     def hear(event):

@@ -34,7 +34,7 @@ from sandbox_kernel.errors import SandboxKernelError
 from sandbox_kernel.kernelspecs import KERNEL_MODULE
 from sandbox_kernel.limits import MIB
 from sandbox_kernel.provision import provision, spec_from
-from sandbox_kernel.session import Session
+from sandbox_kernel.session import SandboxSession
 from sandbox_kernel.settings import Settings
 
 COMMAND = ("python3", "-c", "pass")
@@ -146,7 +146,7 @@ def measure_session(backend: DockerBackend, spec: SandboxSpec) -> Figures:
 async def _measure_session(backend: DockerBackend, spec: SandboxSpec) -> Figures:
     begun = time.perf_counter()
     sandbox = provision(backend, spec)
-    session = Session(backend, spec, sandbox=sandbox)
+    session = SandboxSession(backend, spec, sandbox=sandbox)
     try:
         await session.start()
         ready = time.perf_counter()

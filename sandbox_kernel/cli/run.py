@@ -19,7 +19,7 @@ from sandbox_kernel.errors import SandboxKernelError, SettingsError
 
 if TYPE_CHECKING:
     from sandbox_kernel import events
-    from sandbox_kernel.session import FileEntry, Outcome, Session
+    from sandbox_kernel.session import FileEntry, Outcome, SandboxSession
     from sandbox_kernel.settings import Settings
 
 # A program that was forgotten should not run for ever; a notebook's cell may.
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 @asynccontextmanager
-async def _session(settings: Settings) -> AsyncIterator[Session]:
+async def _session(settings: Settings) -> AsyncIterator[SandboxSession]:
     """A session, not yet started, that has the declared packages; gone afterwards.
 
     Raises:
@@ -73,7 +73,7 @@ async def _session(settings: Settings) -> AsyncIterator[Session]:
     """
     from sandbox_kernel import backends
     from sandbox_kernel.provision import spec_from
-    from sandbox_kernel.session import Session
+    from sandbox_kernel.session import SandboxSession
 
     spec, backend = spec_from(settings), backends.get(settings.backend)
     async with AsyncExitStack() as stack:
@@ -87,7 +87,7 @@ async def _session(settings: Settings) -> AsyncIterator[Session]:
                 _show_installer(f"{ensured.text}\n")
             made.note_attached(ensured.layers)
             spec = made.applied(spec)
-        session = Session(backend, spec, policy=settings.outputs)
+        session = SandboxSession(backend, spec, policy=settings.outputs)
         stack.push_async_callback(session.close)
         yield session
 
@@ -243,7 +243,7 @@ def _print_json(shown: Shown, outcome: Outcome, files: list[FileEntry]) -> None:
 # --- generated files ------------------------------------------------------------------
 
 
-async def _generated(session: Session, before: dict[str, FileEntry]) -> list[FileEntry]:
+async def _generated(session: SandboxSession, before: dict[str, FileEntry]) -> list[FileEntry]:
     """Files that are new or changed; none when the sandbox did not survive."""
     try:
         now = await session.files.list()
@@ -253,7 +253,7 @@ async def _generated(session: Session, before: dict[str, FileEntry]) -> list[Fil
 
 
 async def _keep(
-    session: Session, settings: Settings, files: list[FileEntry], directory: str | None
+    session: SandboxSession, settings: Settings, files: list[FileEntry], directory: str | None
 ) -> dict[str, str]:
     """Write `files` under `directory`; by name, where each went or why it did not."""
     from sandbox_kernel.cli.keep import write_new

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Attachable(Protocol):
-    """A `Session`, which is not imported here."""
+    """A `SandboxSession`, which is not imported here."""
 
     spec: SandboxSpec
 
@@ -222,7 +222,7 @@ class Dependencies:
         """Let a running session use `layers`; its variables stay.
 
         Raises:
-            RequestRefused, SandboxDied: as `Session.attach`.
+            RequestRefused, SandboxDied: as `SandboxSession.attach`.
         """
         known = {layer.name for layer in self.attached}
         fresh = [layer for layer in layers if layer.name not in known]

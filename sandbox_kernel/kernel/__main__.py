@@ -115,11 +115,11 @@ def _server(where: connection.Connection, prepared: _Prepared) -> Server:
         return Server(where, Inside(None, prepared.failure, languages.PYTHON, "", _nothing))
     from sandbox_kernel.kernel.dependencies import Packages
     from sandbox_kernel.outputs import OutputPolicy
-    from sandbox_kernel.session import Session
+    from sandbox_kernel.session import SandboxSession
 
     hears: list[Server] = []
     plain, made = prepared.spec, prepared.packages
-    session = Session(
+    session = SandboxSession(
         prepared.backend,
         made.applied(plain) if made is not None else plain,
         policy=settings.outputs,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sandbox_kernel.backends.base import Backend, SandboxSpec
     from sandbox_kernel.dependencies.manager import Dependencies
     from sandbox_kernel.dependencies.requirements import Requirement
-    from sandbox_kernel.session import Session
+    from sandbox_kernel.session import SandboxSession
     from sandbox_kernel.settings import Settings
 
 Hear = Callable[[events.Event], None]
@@ -75,7 +75,11 @@ class Packages:
     """
 
     def __init__(
-        self, session: Session, plain: SandboxSpec, settings: Settings, made: Dependencies | None
+        self,
+        session: SandboxSession,
+        plain: SandboxSpec,
+        settings: Settings,
+        made: Dependencies | None,
     ) -> None:
         self._session = session
         self._plain = plain

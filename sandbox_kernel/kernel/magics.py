@@ -23,7 +23,7 @@ from sandbox_kernel.kernel.wire import Json
 from sandbox_kernel.limits import Limits, format_size
 
 if TYPE_CHECKING:
-    from sandbox_kernel.session import Session
+    from sandbox_kernel.session import SandboxSession
 
 MAGIC = "%sandbox"
 # `%dependencies a b` is `%sandbox dependencies a b`, which `kernel.dependencies` does.
@@ -130,7 +130,7 @@ def parse(line: str) -> Command:
 class Magics:
     """Runs commands against one session, with host files beneath the working directory."""
 
-    def __init__(self, session: Session, exchange: Exchange | None = None) -> None:
+    def __init__(self, session: SandboxSession, exchange: Exchange | None = None) -> None:
         self._session = session
         self._exchange = exchange
 
@@ -139,7 +139,7 @@ class Magics:
 
         Raises:
             UsageError: it is no command.
-            FileRefused, RequestRefused, SandboxDied: see `Exchange` and `Session`.
+            FileRefused, RequestRefused, SandboxDied: see `Exchange` and `SandboxSession`.
         """
         command = parse(line)
         match command.verb:
@@ -208,7 +208,7 @@ class Magics:
 
 
 def status_rows(found: Json, limits: Limits) -> list[tuple[str, ...]]:
-    """What `Session.status` says, beside the limits, for a reader."""
+    """What `SandboxSession.status` says, beside the limits, for a reader."""
     runner = found.get("runner")
     runner = runner if isinstance(runner, dict) else {}
     memory = f"{_size(found, 'memory_bytes')} of {format_size(limits.memory_bytes)}"

@@ -27,7 +27,7 @@ from sandbox_kernel.languages import Language
 
 if TYPE_CHECKING:
     from sandbox_kernel.kernel.dependencies import Packages
-    from sandbox_kernel.session import Session
+    from sandbox_kernel.session import SandboxSession
 
 # The console asks before every line and waits for one second.
 IS_COMPLETE_PATIENCE_S = 0.7
@@ -59,7 +59,7 @@ class Inside(NamedTuple):
     packages: what cells ask for by `%dependencies`.
     """
 
-    session: Session | None
+    session: SandboxSession | None
     failure: SandboxKernelError | None
     language: Language
     version: str
@@ -213,7 +213,7 @@ class Requests:
 
     async def _ask(
         self,
-        question: Callable[[Session], Coroutine[Any, Any, Json]],
+        question: Callable[[SandboxSession], Coroutine[Any, Any, Json]],
         patience_s: float = QUESTION_PATIENCE_S,
     ) -> Json:
         """Ask the guest about code; nothing when it can't say, or not in time."""

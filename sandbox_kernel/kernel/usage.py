@@ -23,7 +23,7 @@ class Usage:
         self._last_host = host_jiffies()
 
     def answer(self, sandbox: Json) -> Json:
-        """The content of a usage_reply. `sandbox` is `Session.status()`, or empty."""
+        """The content of a usage_reply. `sandbox` is `SandboxSession.status()`, or empty."""
         cpu_s = process_cpu_s() + _number(sandbox.get("cpu_s"))
         content: Json = {
             "hostname": os.uname().nodename,

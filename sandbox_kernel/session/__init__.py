@@ -18,6 +18,6 @@ Rule 3: a sandbox that is gone is replaced, never repaired, and the reader is to
 
 from sandbox_kernel.session.files import FileEntry, Files
 from sandbox_kernel.session.run import Outcome
-from sandbox_kernel.session.session import Session, State
+from sandbox_kernel.session.session import SandboxSession, State
 
-__all__ = ["FileEntry", "Files", "Outcome", "Session", "State"]
+__all__ = ["FileEntry", "Files", "Outcome", "SandboxSession", "State"]

@@ -45,7 +45,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
-class Session:
+class SandboxSession:
     """One sandbox and who uses it.
 
     Args:

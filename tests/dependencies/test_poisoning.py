@@ -10,7 +10,7 @@ from sandbox_kernel.backends.base import LAYERS
 from sandbox_kernel.dependencies.requirements import parse_all
 from sandbox_kernel.dependencies.store import Store
 from sandbox_kernel.limits import Limits
-from sandbox_kernel.session import Session
+from sandbox_kernel.session import SandboxSession
 from sandbox_kernel.session.session import State
 from tests.support import docker_engine
 from tests.support.layers import HandMade, get, manage
@@ -96,14 +96,14 @@ async def run(session, code):
 
 async def test_a_session_uses_a_layer_and_cannot_change_find_or_list_it(backend, canary):
     path = canary.attached[0].guest_path
-    session = Session(get(backend), canary.applied(canary._spec))
+    session = SandboxSession(get(backend), canary.applied(canary._spec))
     try:
         assert await run(session, USE) == "42 sings\n\n"
         attempts = ATTEMPTS.format(path=path, layers=LAYERS)
         assert await run(session, attempts) == "own copy changed; 2 listed\n"
     finally:
         await session.close()
-    other = Session(get(backend), canary.applied(canary._spec))
+    other = SandboxSession(get(backend), canary.applied(canary._spec))
     try:
         assert await run(other, USE) == "42 sings\n\n"
     finally:
@@ -111,7 +111,7 @@ async def test_a_session_uses_a_layer_and_cannot_change_find_or_list_it(backend,
 
 
 async def test_a_session_that_was_told_no_name_finds_no_layer(backend, canary):
-    session = Session(get(backend), canary._spec)
+    session = SandboxSession(get(backend), canary._spec)
     try:
         found = await run(
             session,
@@ -133,7 +133,7 @@ for root in ("/proc/self/mountinfo", "/proc/self/mounts"):
 
 
 async def test_a_running_session_gets_packages_and_keeps_its_variables(backend, canary):
-    session = Session(get(backend), canary._spec)
+    session = SandboxSession(get(backend), canary._spec)
     layers, canary.attached = canary.attached, []
     try:
         await run(session, "mine = 7")
@@ -151,7 +151,7 @@ async def test_a_running_session_gets_packages_and_keeps_its_variables(backend, 
 
 
 async def test_a_sandbox_that_replaces_a_dead_one_has_the_packages(backend, canary):
-    session = Session(get(backend), canary._spec)
+    session = SandboxSession(get(backend), canary._spec)
     layers, canary.attached = canary.attached, []
     try:
         await session.start()
@@ -164,7 +164,7 @@ async def test_a_sandbox_that_replaces_a_dead_one_has_the_packages(backend, cana
 
 
 async def test_where_packages_are_not_allowed_no_layer_is_shown(backend):
-    session = Session(get(backend), manage(backend, shows_layers=False)._spec)
+    session = SandboxSession(get(backend), manage(backend, shows_layers=False)._spec)
     try:
         assert await run(session, f"import os; print(os.path.exists({LAYERS!r}))") == "False\n"
     finally:

@@ -54,7 +54,7 @@ class ScriptedFiles:
 
 
 class ScriptedSession:
-    """Has the methods of `Session` that the kernel calls."""
+    """Has the methods of `SandboxSession` that the kernel calls."""
 
     boundary = "a scripted boundary"
     is_ready = False  # so that every cell waits in `start`, where it can be interrupted

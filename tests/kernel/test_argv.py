@@ -43,7 +43,7 @@ def test_the_last_of_two_settings_counts_and_variables_add_up():
         ["--log-level=10"],
         ["--log-level", "DEBUG"],
         ["--IPKernelApp.parent_appname='x'"],
-        ["--Session.key=b''"],
+        ["--SandboxSession.key=b''"],
         ["notebook.py"],
         ["-y"],
         ["-vv"],

@@ -28,7 +28,7 @@ import pytest
 from sandbox_kernel.backends.base import SandboxSpec
 from sandbox_kernel.backends.docker import DockerBackend, owners
 from sandbox_kernel.backends.docker.engine import Engine
-from sandbox_kernel.session import Session
+from sandbox_kernel.session import SandboxSession
 from tests.support import docker_engine
 from tests.support.bridges import bridge
 from tests.support.sessions import Cell
@@ -273,7 +273,7 @@ class Docked:
 
     def __init__(self, spec: SandboxSpec, engine: Engine | None = None) -> None:
         self.backend = DockerBackend(engine or Engine())
-        self.session = Session(self.backend, spec)
+        self.session = SandboxSession(self.backend, spec)
         self._spec = spec
 
     @property

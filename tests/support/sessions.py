@@ -15,7 +15,7 @@ import pytest
 from sandbox_kernel import backends, events
 from sandbox_kernel.backends.base import SandboxSpec
 from sandbox_kernel.limits import Limits
-from sandbox_kernel.session import Outcome, Session
+from sandbox_kernel.session import Outcome, SandboxSession
 from tests.support import docker_engine
 
 BACKENDS = ("bubblewrap", "docker")
@@ -51,7 +51,7 @@ class Driver:
     def __init__(self, backend: str, spec: SandboxSpec, policy: str) -> None:
         self.late: list[events.Event] = []
         self._news = asyncio.Event()
-        self.session = Session(
+        self.session = SandboxSession(
             backends.get(backend),
             spec,
             policy=policy,

@@ -18,7 +18,7 @@ from sandbox_kernel.backends.docker import DockerBackend
 from sandbox_kernel.backends.docker.engine import Engine
 from sandbox_kernel.errors import BackendUnavailable, SandboxKernelError, SettingsError
 from sandbox_kernel.limits import Limits
-from sandbox_kernel.session import Session
+from sandbox_kernel.session import SandboxSession
 from tests.support.docker_engine import containers_of
 from tests.support.engines import image, loaded_image
 
@@ -30,7 +30,7 @@ OTHER = "arm64" if os.uname().machine == "x86_64" else "amd64"
 
 async def refusal(spec, engine=None):
     """What a session says at its start. Nothing is left of it."""
-    session = Session(DockerBackend(engine or Engine()), spec)
+    session = SandboxSession(DockerBackend(engine or Engine()), spec)
     try:
         with pytest.raises(SandboxKernelError) as caught:
             await session.start()
@@ -212,7 +212,7 @@ async def test_forbidden_mount(name):
     errors = complaint("--image", name, "--mount", "/:/data:ro", expected_code=1)
     assert "The mount of '/' is refused" in errors
     spec = SandboxSpec(image=name, mounts=(Mount("/data", "/var/run"),))
-    session = Session(DockerBackend(), spec)
+    session = SandboxSession(DockerBackend(), spec)
     with pytest.raises(SandboxKernelError, match=r"The mount of .*/run"):
         await session.start()
     await session.close()
@@ -257,7 +257,7 @@ async def test_no_start_calls_a_registry(private_engine, proxy, monkeypatch):
     before = len(proxy.requests)
     for missing in ("nowhere.invalid/thing:1", "python:3.12", "sandbox-kernel/none-such"):
         assert "There is no image" in await refusal(SandboxSpec(image=missing))
-    session = Session(DockerBackend(Engine()), SandboxSpec(image="sandbox-kernel/base"))
+    session = SandboxSession(DockerBackend(Engine()), SandboxSpec(image="sandbox-kernel/base"))
     await session.start()
     await session.close()
     assert len(proxy.requests) == before

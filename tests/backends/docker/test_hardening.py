@@ -19,7 +19,7 @@ import pytest
 from sandbox_kernel.backends.base import SandboxSpec
 from sandbox_kernel.backends.docker import DockerBackend, container
 from sandbox_kernel.limits import Limits
-from sandbox_kernel.session import Session
+from sandbox_kernel.session import SandboxSession
 from tests.support.engines import image, shared_engine
 
 LIMITS = Limits(
@@ -107,7 +107,7 @@ def facts() -> Facts:
 
 
 async def _collect(backend: DockerBackend, name: str) -> Facts:
-    session = Session(backend, SandboxSpec(image=name, limits=LIMITS))
+    session = SandboxSession(backend, SandboxSpec(image=name, limits=LIMITS))
     api = backend.engine.api()
     try:
         await session.start()

@@ -15,7 +15,7 @@ import pytest
 from sandbox_kernel.backends.base import SandboxSpec
 from sandbox_kernel.backends.docker import DockerBackend
 from sandbox_kernel.limits import Limits
-from sandbox_kernel.session import Session
+from sandbox_kernel.session import SandboxSession
 from tests.support.docker_engine import containers_of
 from tests.support.engines import image
 from tests.support.waiting import until
@@ -28,10 +28,10 @@ OWNER = """
 import asyncio, sys
 from sandbox_kernel.backends.base import SandboxSpec
 from sandbox_kernel.backends.docker import DockerBackend
-from sandbox_kernel.session import Session
+from sandbox_kernel.session import SandboxSession
 
 async def main():
-    session = Session(DockerBackend(), SandboxSpec(image=sys.argv[1]))
+    session = SandboxSession(DockerBackend(), SandboxSpec(image=sys.argv[1]))
     await session.start()
     def hear(event):
         print(session._guest.sandbox.container_id, flush=True)
@@ -87,7 +87,7 @@ def name(engine):
 
 
 async def live_and_die(backend, name):
-    session = Session(backend, SandboxSpec(image=name, limits=LIMITS))
+    session = SandboxSession(backend, SandboxSpec(image=name, limits=LIMITS))
     await session.start()
     await session.close()
 
@@ -114,7 +114,7 @@ async def test_two_hundred_sessions_in_a_row_leave_nothing(engine, name):
 
 async def test_ten_sessions_at_once_are_ten_containers_with_users_of_their_own(engine, name):
     backend = DockerBackend(engine)
-    sessions = [Session(backend, SandboxSpec(image=name, limits=LIMITS)) for _ in range(10)]
+    sessions = [SandboxSession(backend, SandboxSpec(image=name, limits=LIMITS)) for _ in range(10)]
     heard: dict[int, str] = {}
 
     def hear(number):
@@ -143,7 +143,7 @@ async def test_ten_sessions_at_once_are_ten_containers_with_users_of_their_own(e
 async def test_session_closed_while_it_starts_leaves_nothing(engine, name):
     backend = DockerBackend(engine)
     for delay_s in (0, 0.01, 0.05, 0.1, 0.2):
-        session = Session(backend, SandboxSpec(image=name, limits=LIMITS))
+        session = SandboxSession(backend, SandboxSpec(image=name, limits=LIMITS))
         starting = asyncio.create_task(session.start())
         await asyncio.wait([starting], timeout=delay_s)
         await asyncio.wait_for(session.close(), 30)
@@ -209,7 +209,7 @@ async def test_a_start_removes_what_dead_owners_left(engine, name):
     with create(name) as dead:
         dead.communicate(timeout=20)
     backend = DockerBackend(engine)
-    session = Session(backend, SandboxSpec(image=name, limits=LIMITS))
+    session = SandboxSession(backend, SandboxSpec(image=name, limits=LIMITS))
     try:
         await session.start()
         await asyncio.to_thread(until, lambda: not containers_of(dead.pid), "its removal")

@@ -13,7 +13,7 @@ from sandbox_kernel.backends.base import Mount, SandboxSpec
 from sandbox_kernel.backends.docker import mounts
 from sandbox_kernel.errors import SandboxKernelError, SettingsError
 from sandbox_kernel.limits import MIB
-from sandbox_kernel.session import Session
+from sandbox_kernel.session import SandboxSession
 from tests.support import docker_engine
 
 
@@ -88,7 +88,7 @@ async def test_a_guest_reads_what_is_mounted_and_writes_only_to_the_tmpfs(home):
     (home / "data" / "a").write_text("hello")
     (home / "data").chmod(0o777)  # nothing but the mount stands in the way
     asked = mounts.parse_all([f"{home}/data:/data", "tmpfs:/cache:1m"])
-    session = Session(backends.get("docker"), SandboxSpec(mounts=asked))
+    session = SandboxSession(backends.get("docker"), SandboxSpec(mounts=asked))
     shown: list[str] = []
 
     def hear(event: events.Event) -> None:
@@ -107,7 +107,7 @@ async def test_a_guest_reads_what_is_mounted_and_writes_only_to_the_tmpfs(home):
 async def test_a_forbidden_mount_is_said_and_starts_nothing(home):
     docker_engine.require()
     spec = SandboxSpec(mounts=(Mount("/data", str(home / ".ssh")),))
-    session = Session(backends.get("docker"), spec)
+    session = SandboxSession(backends.get("docker"), spec)
     try:
         with pytest.raises(SandboxKernelError, match="hidden directory"):
             await session.start()

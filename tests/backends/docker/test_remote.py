@@ -18,7 +18,7 @@ from sandbox_kernel.backends.base import SandboxSpec
 from sandbox_kernel.backends.docker.engine import Engine
 from sandbox_kernel.errors import SandboxDied
 from sandbox_kernel.limits import Limits
-from sandbox_kernel.session import Session
+from sandbox_kernel.session import SandboxSession
 from tests.support.engines import Docked, containers
 from tests.support.waiting import until
 
@@ -92,7 +92,7 @@ async def test_engine_over_tls_that_does_not_know_us(wrong, use_tls, monkeypatch
         await asyncio.to_thread(subprocess.run, make, check=True, capture_output=True)
         shutil.copy(tmp_path / "cert.pem", tmp_path / "ca.pem")
         monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path))
-    session = Session(Docked(spec()).backend, spec())
+    session = SandboxSession(Docked(spec()).backend, spec())
     with pytest.raises(SandboxDied, match=r"tcp://127\.0\.0\.1:\d+") as caught:
         await session.start()
     await session.close()
@@ -163,7 +163,7 @@ def can_connect(port):
 
 async def test_engine_over_ssh(use_ssh):
     if find_spec("paramiko") is None:
-        session = Session(Docked(spec()).backend, spec())
+        session = SandboxSession(Docked(spec()).backend, spec())
         with pytest.raises(SandboxDied, match=r"pip install 'sandbox-kernel\[ssh\]'"):
             await session.start()
         await session.close()

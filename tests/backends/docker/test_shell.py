@@ -14,7 +14,7 @@ from sandbox_kernel import events
 from sandbox_kernel.backends.base import SandboxSpec
 from sandbox_kernel.backends.docker.shell import entry_script
 from sandbox_kernel.errors import RequestRefused
-from sandbox_kernel.session import Session
+from sandbox_kernel.session import SandboxSession
 from tests.support.busybox import busybox_image, shell_image
 from tests.support.engines import Docked, containers, image, shared_engine
 
@@ -310,7 +310,7 @@ async def test_the_events_of_a_session_without_python_are_those_of_any(shell):
     docked = shell()
     heard: list[events.Event] = []
     spec = SandboxSpec(image=busybox_image(), language="bash")
-    session = Session(docked.backend, spec, on_event=heard.append)
+    session = SandboxSession(docked.backend, spec, on_event=heard.append)
     try:
         info = await session.start()
         await session.restart()
