@@ -12,17 +12,28 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from sandbox_kernel.engine import Engine, Result, Session, Strategy
     from sandbox_kernel.errors import SandboxKernelError
     from sandbox_kernel.limits import Limits
-    from sandbox_kernel.session import SandboxSession
 
 _HOMES = {
+    "Engine": "sandbox_kernel.engine",
     "Limits": "sandbox_kernel.limits",
+    "Result": "sandbox_kernel.engine",
     "SandboxKernelError": "sandbox_kernel.errors",
-    "SandboxSession": "sandbox_kernel.session",
+    "Session": "sandbox_kernel.engine",
+    "Strategy": "sandbox_kernel.engine",
 }
 
-__all__ = ["Limits", "SandboxKernelError", "SandboxSession", "__version__"]
+__all__ = [
+    "Engine",
+    "Limits",
+    "Result",
+    "SandboxKernelError",
+    "Session",
+    "Strategy",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

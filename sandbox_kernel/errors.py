@@ -6,10 +6,14 @@ SandboxKernelError
 ├── BackendUnavailable       not installed, or this machine forbids it
 ├── SandboxDied              the guest went away while we needed it
 ├── SessionClosed            the caller uses a session that it closed
+├── SessionLimitReached      an engine has as many sessions as it may have
+├── NoSuchSession            an engine has no session with that id
+├── CodeFailed               `Result.raise_for_error` of code that failed inside
 ├── GuestProtocolError       the guest sent bytes that are not our protocol
 ├── RequestRefused           the guest answered a request with a refusal
 ├── DependencyRefused        a package that may not be asked for, or is none
 ├── DependencyFailed         a package that could not be installed
+├── ModelUnavailable         a language model that did not answer, or not usefully
 └── FileRefused              a file we will not read, write or show
     └── FileTooLarge         over the limit that the message names
 
@@ -42,6 +46,25 @@ class SessionClosed(SandboxKernelError):
     """The session was closed before. Remedy: create another one."""
 
 
+class SessionLimitReached(SandboxKernelError):
+    """An engine has all the sessions it may have. Remedy: close one, or wait for a place."""
+
+
+class NoSuchSession(SandboxKernelError):
+    """No session has that id. Remedy: create one, or list those that there are."""
+
+
+class CodeFailed(SandboxKernelError):
+    """Code failed inside and the caller wanted an exception. Remedy: correct the code.
+
+    `result` is the whole `engine.Result`.
+    """
+
+    def __init__(self, message: str, result: object = None) -> None:
+        super().__init__(message)
+        self.result = result
+
+
 class GuestProtocolError(SandboxKernelError):
     """The guest sent bytes that are not our protocol. Remedy: the sandbox is replaced."""
 
@@ -56,6 +79,10 @@ class DependencyRefused(SandboxKernelError):
 
 class DependencyFailed(SandboxKernelError):
     """A package could not be installed, and why. Remedy: correct its name, version or index."""
+
+
+class ModelUnavailable(SandboxKernelError):
+    """A language model did not answer. Remedy: correct its settings, or ask again later."""
 
 
 class FileRefused(SandboxKernelError):

@@ -256,7 +256,7 @@ async def _keep(
     session: SandboxSession, settings: Settings, files: list[FileEntry], directory: str | None
 ) -> dict[str, str]:
     """Write `files` under `directory`; by name, where each went or why it did not."""
-    from sandbox_kernel.cli.keep import write_new
+    from sandbox_kernel.engine.files import write_new
 
     kept: dict[str, str] = {}
     for entry in files if directory else []:
@@ -271,7 +271,6 @@ async def _keep(
 
 
 def _print_files(files: list[FileEntry], kept: dict[str, str], directory: str | None) -> None:
-    from sandbox_kernel.cli.keep import printable
     from sandbox_kernel.limits import format_size
 
     if not files:
@@ -281,3 +280,8 @@ def _print_files(files: list[FileEntry], kept: dict[str, str], directory: str | 
     for entry in files:
         where = printable(kept.get(entry.name, ""))
         print(f"  {printable(entry.name)}  {format_size(entry.size)} {where}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """`text` without what could move a terminal's cursor or hide."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

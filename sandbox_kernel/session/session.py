@@ -139,6 +139,11 @@ class SandboxSession:
         return self.spec.limits
 
     @property
+    def sandbox_id(self) -> str:
+        """Which sandbox it has now; "" before there is one."""
+        return self._guest.sandbox.id if self._guest is not None else ""
+
+    @property
     def boundary(self) -> str:
         """One line for a reader: what stands between guest and host; "" before there is one."""
         return self._guest.sandbox.boundary if self._guest is not None else ""
@@ -264,15 +269,16 @@ class SandboxSession:
             raise RequestRefused("The sandbox takes no packages while it runs.")
         self.spec = attached
 
-    def answer_input(self, text: str) -> None:
+    def answer_input(self, text: str | None) -> None:
         """Give the running cell what it waits for in `input()`; nothing if none waits.
 
-        Over 8 MiB the rest is cut off: a cell that gets nothing would wait for ever.
+        None: there will be no more, which raises EOFError there. Over 8 MiB the rest is cut
+        off: a cell that gets nothing would wait for ever.
         """
         if self._run is not None and self._guest is not None:
-            data = _encoded(text)[:MAX_ANSWER_BYTES]
-            reply = self._guest.send(Kind.INPUT_REPLY, self._run.cell, None, data)
-            self._spawn(reply)
+            data = _encoded(text or "")[:MAX_ANSWER_BYTES]
+            meta = {"eof": True} if text is None else None
+            self._spawn(self._guest.send(Kind.INPUT_REPLY, self._run.cell, meta, data))
 
     async def send_comm(
         self,

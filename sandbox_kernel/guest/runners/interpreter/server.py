@@ -306,7 +306,10 @@ class Server:
     def _answer(self, frame: Frame) -> None:
         if self._is_asking and frame.cell == self._outputs.cell:
             self._is_asking = False
-            self._child.send(encode("answer", "ok", frame.data))
+            # No language's talk has a word for the end of the input.
+            is_eof = bool(frame.meta)
+            answer = encode("answer", "refused") if is_eof else encode("answer", "ok", frame.data)
+            self._child.send(answer)
 
     # -- the end
 

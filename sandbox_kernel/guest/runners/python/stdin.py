@@ -48,8 +48,7 @@ class Input:
             raise self.refusal(_NOT_ALLOWED)
         with self._lock:
             cell = self._cells.current()
-            while self._read(cell) is not None:
-                pass  # answers to a question that was interrupted
+            self._drop_answers(cell)
             self._sink.flush()
             meta = {"prompt": prompt, "password": is_password}
             self._channel.send(Kind.INPUT_REQUEST, cell, meta)
@@ -58,6 +57,14 @@ class Input:
                 answer = self._read(cell)
                 if answer is not None:
                     return answer
+
+    def _drop_answers(self, cell: int) -> None:
+        """Those to a question that was interrupted."""
+        try:
+            while self._read(cell) is not None:
+                pass
+        except EOFError:
+            pass  # of the last question; a socket that is closed says so again
 
     def _read(self, cell: int) -> Optional[str]:
         """The answer for `cell` if it is there; drops answers for others."""
@@ -72,6 +79,8 @@ class Input:
                 raise EOFError("The sandbox's input was closed.")
             for frame in self._decoder.feed(chunk):
                 if frame.cell == cell:
+                    if frame.meta:  # {"eof": true}
+                        raise EOFError("There is no more input.")
                     return frame.data.decode("utf-8", "replace")
         return None
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_kernel.cli.keep import printable, write_new
+from sandbox_kernel.cli.run import printable
+from sandbox_kernel.engine.files import write_new
 from sandbox_kernel.errors import FileRefused
 
 

@@ -1,0 +1,161 @@
+"""Events of a run -> the caller's callbacks, and what its result is made of.
+
+A callback is called from deep inside the session, which must go on whatever it does: what
+one raises is kept, the code is stopped, and `execute` raises it when the run has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from sandbox_kernel import events
+from sandbox_kernel.engine.results import Display
+from sandbox_kernel.session.run import Sink
+
+OnText = Callable[[str], Any]
+OnDisplay = Callable[[Display], Any]
+# A callable's None says that there is no more, as the end of a text does.
+Stdin = str | Iterable[str] | Callable[[str], str | Awaitable[str | None] | None]
+
+
+class Hearing:
+    """Hears one run.
+
+    Args:
+        on_stdout, on_stderr: get text as it comes.
+        on_display: gets rich outputs, the last expression's value among them.
+        on_event: gets every event as it is.
+        ask: answers `input()`; None when nobody does.
+        give_up: stops the run, when a callback raised.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_stdout: OnText | None = None,
+        on_stderr: OnText | None = None,
+        on_display: OnDisplay | None = None,
+        on_event: Sink | None = None,
+        ask: Callable[[events.InputRequested], None] | None = None,
+        give_up: Callable[[], None] | None = None,
+    ) -> None:
+        self.displays: list[Display] = []
+        self.raised: BaseException | None = None
+        self._texts: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        self._on_text = {"stdout": on_stdout, "stderr": on_stderr}
+        self._on_display = on_display
+        self._on_event = on_event
+        self._ask = ask
+        self._give_up = give_up
+
+    def text(self, stream: str) -> str:
+        return "".join(self._texts[stream])
+
+    @property
+    def result_text(self) -> str:
+        """The plain text of the last expression's value, or ""."""
+        return next((item.text for item in reversed(self.displays) if item.is_result), "")
+
+    def hear(self, event: events.Event) -> None:
+        if self.raised is not None:
+            return
+        try:
+            self._take(event)
+        except BaseException as error:
+            self.raised = error
+            if self._give_up is not None:
+                self._give_up()
+
+    def _take(self, event: events.Event) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
+        match event:
+            case events.TextWritten():
+                self._texts[event.stream].append(event.text)
+                if (tell := self._on_text[event.stream]) is not None:
+                    tell(event.text)
+            case events.DisplayShown() | events.DisplayUpdated() | events.ResultShown():
+                self._show(_display(event))
+            case events.InputRequested() if self._ask is not None:
+                self._ask(event)
+
+    def _show(self, display: Display) -> None:
+        if display.is_update and display.display_id:
+            # What a reader sees at the end is the newest; a progress bar is one display.
+            for index, shown in enumerate(self.displays):
+                if shown.display_id == display.display_id:
+                    self.displays[index] = display._replace(is_update=False)
+        else:
+            self.displays.append(display)
+        if self._on_display is not None:
+            self._on_display(display)
+
+
+def _display(
+    event: events.DisplayShown | events.DisplayUpdated | events.ResultShown,
+) -> Display:
+    transient = {} if isinstance(event, events.ResultShown) else event.transient
+    return Display(
+        event.bundle,
+        event.metadata,
+        is_result=isinstance(event, events.ResultShown),
+        is_update=isinstance(event, events.DisplayUpdated),
+        display_id=str(transient.get("display_id", "")),
+    )
+
+
+class Answers:
+    """Answers `input()` with what the caller gave as `stdin`.
+
+    Args:
+        stdin: a text (a line an answer), lines, or a callable that gets the prompt.
+        answer: gives the running cell its line; None: there is none left.
+        give_up: stops the cell, when the callable raised.
+    """
+
+    def __init__(
+        self, stdin: Stdin, answer: Callable[[str | None], None], give_up: Callable[[], None]
+    ) -> None:
+        self.raised: BaseException | None = None
+        lines = stdin.splitlines() if isinstance(stdin, str) else stdin
+        self._lines = None if callable(lines) else iter(lines)
+        self._call = lines if callable(lines) else None
+        self._answer = answer
+        self._give_up = give_up
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def ask(self, event: events.InputRequested) -> None:
+        task = asyncio.ensure_future(self._reply(event.prompt))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def close(self) -> None:
+        """Nobody waits for an answer any more."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _reply(self, prompt: str) -> None:
+        try:
+            self._answer(await self._next(prompt))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self.raised = error
+            self._give_up()
+
+    async def _next(self, prompt: str) -> str | None:
+        if self._lines is not None:
+            return next(self._lines, None)
+        assert self._call is not None
+        if inspect.iscoroutinefunction(self._call):
+            return _line(await self._call(prompt))
+        # It may well ask a person: the loop goes on meanwhile.
+        line = await asyncio.to_thread(self._call, prompt)
+        return _line(await line if inspect.isawaitable(line) else line)
+
+
+def _line(answer: object) -> str | None:
+    return None if answer is None else str(answer)
