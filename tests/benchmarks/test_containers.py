@@ -1,10 +1,10 @@
 """`bench --backend docker` on a real engine: that it measures, and leaves nothing."""
 
+import argparse
 import os
 import signal
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -134,13 +134,13 @@ def fresh_backend():
 
 
 def test_an_image_without_a_backend_that_runs_images_is_refused():
-    from sandbox_kernel.cli.bench import bench
+    from sandbox_kernel.cli import bench
 
-    arguments = SimpleNamespace(
-        backend="bubblewrap", image="python:3.12", rounds=5, only=None, json=None
-    )
+    parser = argparse.ArgumentParser()
+    bench.add(parser.add_subparsers())
+    arguments = parser.parse_args(["bench", "--backend", "bubblewrap", "--image", "python:3.12"])
     with pytest.raises(SettingsError, match="--backend docker"):
-        bench(arguments)
+        arguments.execute(arguments)
 
 
 # --- Ctrl-C -------------------------------------------------------------------------------

@@ -12,11 +12,14 @@ import subprocess
 import sys
 import textwrap
 import uuid
+from functools import partial
 
 import pytest
 
 from sandbox_kernel.backends.base import Mount, SandboxSpec
+from sandbox_kernel.dependencies import builder
 from sandbox_kernel.dependencies.builder import PORT
+from sandbox_kernel.dependencies.receiver import Bounds
 from sandbox_kernel.errors import DependencyFailed
 from sandbox_kernel.limits import MIB
 from tests.support.package_index import sdist, serving, wheel
@@ -363,9 +366,7 @@ async def test_a_package_that_forks_without_end_does_not_get_far(building):
 
 
 async def test_a_layer_larger_than_a_builder_is_not_taken(building, monkeypatch):
-    from sandbox_kernel.dependencies import receiver
-
-    monkeypatch.setattr(receiver.Bounds.__new__, "__defaults__", (4 * 2**30, 3, 64, 255, 4000))
+    monkeypatch.setattr(builder, "Bounds", partial(Bounds, files=3))
     wheel(building.packages, "many", {f"many/{number}.py": "" for number in range(10)})
     with pytest.raises(DependencyFailed, match="over 3 installed files"):
         await building("many")

@@ -70,8 +70,18 @@ class Driver:
 
     async def heard(self, kind: type, count: int = 1) -> None:
         """Wait until `count` events of `kind` have come on the side."""
+        await self._until(lambda: sum(isinstance(event, kind) for event in self.late) >= count)
+
+    async def heard_lines(self, *lines: str) -> None:
+        """Wait until each of `lines` has been written on the side, in whatever pieces."""
+        await self._until(lambda: set(lines) <= set(self._late_text().splitlines()))
+
+    def _late_text(self) -> str:
+        return "".join(event.text for event in self.late if isinstance(event, events.TextWritten))
+
+    async def _until(self, is_so: Callable[[], bool]) -> None:
         async with asyncio.timeout(30):
-            while sum(isinstance(event, kind) for event in self.late) < count:
+            while not is_so():
                 self._news.clear()
                 await self._news.wait()
 

@@ -48,6 +48,16 @@ class Child:
         except BlockingIOError:
             return None
 
+    def read_last(self) -> bytes:
+        """All that is left of what a dead one said.
+
+        That is a pipe full at most, read at once: who still holds it open may fill it again
+        faster than it is understood, for ever.
+        """
+        with suppress(BlockingIOError):
+            return os.read(self.events, _PIPE_BYTES)
+        return b""
+
     def interrupt(self) -> None:
         """SIGINT once more to our whole group, for one that came before it could be heard.
 

@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import time
+from contextlib import suppress
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ...framing import Decoder, Frame, Kind
@@ -32,9 +33,6 @@ _MAX_PROMPT_LETTERS = 10_000
 _DISTURBED = 70
 # From the end of its pipe to its death: a process that exits closes its files first.
 _DEATH_S = 1.0
-# Of a dead interpreter's last words: what fits into its pipe. Who holds that open may go on
-# for ever.
-_LAST_READS = 64
 _PIECE_BYTES = 64 * 1024
 
 
@@ -317,15 +315,9 @@ class Server:
         status = self._child.poll()
         if status is None:
             return
-        for _ in range(_LAST_READS):
-            chunk = self._child.read()
-            if not chunk:
-                break
-            try:
-                for message in self._parser.feed(chunk):
-                    self._outputs.hear(message)
-            except TalkError:
-                break
+        with suppress(TalkError):
+            for message in self._parser.feed(self._child.read_last()):
+                self._outputs.hear(message)
         self._outputs.flush()
         end_like(status)
 
