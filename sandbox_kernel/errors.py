@@ -11,8 +11,10 @@ SandboxKernelError
 ├── CodeFailed               `Result.raise_for_error` of code that failed inside
 ├── GuestProtocolError       the guest sent bytes that are not our protocol
 ├── RequestRefused           the guest answered a request with a refusal
+├── ToolError                a host tool has something to say to the cell that called it
 ├── DependencyRefused        a package that may not be asked for, or is none
 ├── DependencyFailed         a package that could not be installed
+├── ExtraMissing             an optional library is not installed
 ├── ModelUnavailable         a language model that did not answer, or not usefully
 └── FileRefused              a file we will not read, write or show
     └── FileTooLarge         over the limit that the message names
@@ -73,12 +75,23 @@ class RequestRefused(SandboxKernelError):
     """The guest could not do what was asked, and says why. Remedy: ask for something else."""
 
 
+class ToolError(SandboxKernelError):
+    """A host tool did not do what a cell asked of it. Remedy: call it as the message says.
+
+    Functions that are offered as tools raise it with words that are meant for the cell.
+    """
+
+
 class DependencyRefused(SandboxKernelError):
     """A package that may not be asked for. Remedy: ask for another, or its owner for leave."""
 
 
 class DependencyFailed(SandboxKernelError):
     """A package could not be installed, and why. Remedy: correct its name, version or index."""
+
+
+class ExtraMissing(SandboxKernelError):
+    """An optional library is not installed. Remedy: install the extra that the message names."""
 
 
 class ModelUnavailable(SandboxKernelError):

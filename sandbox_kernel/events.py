@@ -98,6 +98,19 @@ class CommSent(NamedTuple):
     buffers: list[bytes]
 
 
+class ToolCalled(NamedTuple):
+    """Code inside calls a function of the host's (see `session.tools`).
+
+    `call` is the runner's own number for it. `arguments` is JSON as the guest wrote it:
+    whoever knows how long it may be has `frames.read_arguments` parse it.
+    """
+
+    cell: int
+    call: int
+    name: str
+    arguments: bytes
+
+
 class Replied(NamedTuple):
     """A runner answered a request (execute, complete, inspect, is_complete)."""
 
@@ -203,6 +216,19 @@ class Refused(NamedTuple):
     reason: str
 
 
+class PortHeard(NamedTuple):
+    """Something of the connection `cell` of a forward (see `session.connections`).
+
+    `what`: "opened" (the server inside took it), "written" (it sent `content`), "credited"
+    (it took `count` bytes), "half" (it sends no more), "reset", "refused" (nobody listens).
+    """
+
+    cell: int
+    what: str
+    content: bytes = b""
+    count: int = 0
+
+
 Event = (
     OutputWritten
     | TextWritten
@@ -213,6 +239,7 @@ Event = (
     | CellFailed
     | InputRequested
     | CommSent
+    | ToolCalled
     | Replied
     | RunnerReady
     | RunnerStarted
@@ -222,4 +249,5 @@ Event = (
     | OutputNoticed
     | Answered
     | Refused
+    | PortHeard
 )

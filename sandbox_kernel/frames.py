@@ -33,6 +33,7 @@ MAX_NAME = 4_096  # PATH_MAX
 MAX_BUFFERS = 1_000
 MAX_SAME_FILES = 100
 MAX_FILES_LISTED = 10_000
+MAX_TOOL_NAME = 80
 
 
 class EventDecoder:
@@ -106,6 +107,28 @@ def _read_comm(frame: Frame) -> events.Event:
         _dict(meta, "metadata"),
         _buffers(meta.get("buffers", []), frame.data),
     )
+
+
+def _read_tool_call(frame: Frame) -> events.Event:
+    meta = frame.read_meta()
+    name = _text(meta, "name", MAX_TOOL_NAME)
+    return events.ToolCalled(frame.cell, _count(meta, "call"), name, frame.data)
+
+
+def read_arguments(content: bytes) -> tuple[list[Any], dict[str, Any]]:
+    """The positional and the named arguments of an `events.ToolCalled`.
+
+    Raises:
+        GuestProtocolError: these are none; whoever called is told so, and no more happens.
+    """
+    try:
+        arguments = Frame(Kind.TOOL_CALL, 0, content, b"").read_meta()
+        positional = arguments.get("args") or []
+        if not isinstance(positional, list):
+            raise FramingError("args is no list")
+        return positional, _dict(arguments, "kwargs")
+    except FramingError as error:
+        raise GuestProtocolError(f"The arguments cannot be read: {error}.") from None
 
 
 def _read_reply(frame: Frame) -> events.Event:
@@ -183,6 +206,19 @@ def _read_refusal(frame: Frame) -> events.Event:
     return events.Refused(frame.cell, _text(frame.read_meta(), "reason", 4_000))
 
 
+def _read_port(frame: Frame) -> events.Event:
+    if frame.kind == Kind.PORT_OUT:
+        return events.PortHeard(frame.cell, "written", frame.data)
+    if frame.kind == Kind.PORT_CREDITED:
+        return events.PortHeard(frame.cell, "credited", b"", _count(frame.read_meta(), "count"))
+    if frame.kind == Kind.PORT_OPENED:
+        return events.PortHeard(frame.cell, "opened")
+    how = _text(frame.read_meta(), "how", 20)
+    if how not in {"half", "reset", "refused"}:
+        raise FramingError(f"a connection closed as {how!r}")
+    return events.PortHeard(frame.cell, how)
+
+
 _READERS: dict[int, Callable[[Frame], events.Event]] = {
     Kind.STDOUT: _read_stdout,
     Kind.STDERR: _read_stderr,
@@ -194,6 +230,7 @@ _READERS: dict[int, Callable[[Frame], events.Event]] = {
     Kind.INPUT_REQUEST: _read_input_request,
     Kind.COMM_OUT: _read_comm,
     Kind.REPLY: _read_reply,
+    Kind.TOOL_CALL: _read_tool_call,
     Kind.RUNNER_READY: _read_ready,
     Kind.CELL_ENDED: _read_ended,
     Kind.FILE_GENERATED: _read_file,
@@ -202,6 +239,10 @@ _READERS: dict[int, Callable[[Frame], events.Event]] = {
     Kind.ANSWER: _read_answer,
     Kind.REFUSAL: _read_refusal,
     Kind.OUTPUT_NOTICE: _read_notice,
+    Kind.PORT_OUT: _read_port,
+    Kind.PORT_CLOSED: _read_port,
+    Kind.PORT_OPENED: _read_port,
+    Kind.PORT_CREDITED: _read_port,
 }
 
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import CancelledError, Future, wait
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from sandbox_kernel import engine
 from sandbox_kernel.engine import (
@@ -27,8 +28,10 @@ from sandbox_kernel.engine import (
     SessionInfo,
     Strategy,
 )
+from sandbox_kernel.engine.admission import CLOSED
 from sandbox_kernel.engine.files import FileChange, SessionFiles
 from sandbox_kernel.engine.session import Kept
+from sandbox_kernel.errors import SessionClosed
 
 __all__ = [
     "DependencyReport",
@@ -58,21 +61,45 @@ class _Loop:
         )
         self._thread.start()
 
+    @property
+    def is_closed(self) -> bool:
+        return self._loop.is_closed()
+
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do `work` there, and what comes of it here."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Do `work` there, and what comes of it here.
+
+        Raises:
+            RuntimeError: as `require_other_thread`.
+            SessionClosed: the engine is closed.
+        """
+        try:
+            self.require_other_thread()
+            if self._loop.is_closed():
+                raise SessionClosed(CLOSED)
+        except BaseException:
+            work.close()
+            raise
+        future: Future[T] = Future()
+        task = _Task(self._loop, work, future)
+        self._loop.call_soon_threadsafe(task.begin)
         try:
             return future.result()
         except BaseException:
-            if not future.done():
-                self._cancel(future)
+            if not future.done():  # Ctrl-C: the code inside is stopped first; not at a second one
+                self._loop.call_soon_threadsafe(task.cancel)
+                wait([future])
             raise
 
-    def _cancel(self, future: Any) -> None:
-        """End it as a cancelled task ends: the code inside is stopped first."""
-        future.cancel()
-        settled = asyncio.run_coroutine_threadsafe(_settle(), self._loop)
-        settled.result()
+    def require_other_thread(self) -> None:
+        """
+        Raises:
+            RuntimeError: this is a callback, which the loop itself waits for.
+        """
+        if threading.current_thread() is self._thread:
+            raise RuntimeError(
+                "A callback cannot wait for its own engine. Let it note what it wants, and do it "
+                "after `execute`; or stop the code by raising an exception."
+            )
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call what is no coroutine, but belongs to the loop."""
@@ -88,9 +115,32 @@ class _Loop:
         self._loop.close()
 
 
-async def _settle() -> None:
-    """Let what was cancelled see it."""
-    await asyncio.sleep(0)
+class _Task(Generic[T]):
+    """`work` in the loop's thread; `future` is done when it is over, cancelled or not."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], future: Future[T]
+    ) -> None:
+        self._loop = loop
+        self._work = work
+        self._future = future
+        self._task: asyncio.Task[T] | None = None
+
+    def begin(self) -> None:
+        self._task = self._loop.create_task(self._work)
+        self._task.add_done_callback(self._tell)
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _tell(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            self._future.set_exception(CancelledError())
+        elif (error := task.exception()) is not None:
+            self._future.set_exception(error)
+        else:
+            self._future.set_result(task.result())
 
 
 class Files:
@@ -127,8 +177,16 @@ class Files:
 
     def watch(self, **options: Any) -> Iterator[FileChange]:
         changes = self._files.watch(**options)
-        while True:
-            yield self._loop.wait(anext(changes))  # type: ignore[arg-type]
+        try:
+            while True:
+                yield self._loop.wait(_next(changes))
+        finally:
+            if not self._loop.is_closed:
+                self._loop.wait(changes.aclose())
+
+
+async def _next(changes: AsyncIterator[T]) -> T:
+    return await anext(changes)
 
 
 class Session:
@@ -177,7 +235,8 @@ class Session:
         try:
             yield opened
         finally:
-            self._loop.wait(forward.__aexit__(None, None, None))
+            with suppress(SessionClosed):  # and the forward with it
+                self._loop.wait(forward.__aexit__(None, None, None))
 
     def complete(self, code: str, cursor_pos: int | None = None, **options: Any) -> Any:
         return self._loop.wait(self._session.complete(code, cursor_pos, **options))
@@ -188,7 +247,7 @@ class Session:
         return self._loop.wait(self._session.inspect(code, cursor_pos, detail_level, **options))
 
     def interrupt(self) -> None:
-        """From another thread than the one that waits in `execute`."""
+        """From another thread than the one that waits in `execute`; returns at once."""
         self._loop.wait(self._session.interrupt())
 
     def restart(self) -> None:
@@ -198,6 +257,8 @@ class Session:
         return self._loop.call(self._session.info)
 
     def close(self, *, keep_generated: str | Path | None = None) -> list[Kept]:
+        if self._loop.is_closed:  # and it with its engine
+            return []
         return self._loop.wait(self._session.close(keep_generated=keep_generated))
 
     def __enter__(self) -> Session:
@@ -227,19 +288,23 @@ class Engine:
         return Session(self._loop, self._loop.wait(self._engine.attach(session_id, **options)))
 
     def get(self, session_id: str) -> Session:
-        return Session(self._loop, self._engine.get(session_id))
+        return Session(self._loop, self._loop.call(self._engine.get, session_id))
 
     def sessions(self, labels: Mapping[str, str] | None = None) -> list[Session]:
-        return [Session(self._loop, one) for one in self._engine.sessions(labels)]
+        found = self._loop.call(self._engine.sessions, labels)
+        return [Session(self._loop, one) for one in found]
 
     def close_session(self, session_id: str, **options: Any) -> None:
         self._loop.wait(self._engine.close_session(session_id, **options))
 
     def close(self) -> None:
+        self._loop.require_other_thread()
         if not self._is_closed:
             self._is_closed = True
-            self._loop.wait(self._engine.close())
-            self._loop.stop()
+            try:
+                self._loop.wait(self._engine.close())
+            finally:
+                self._loop.stop()
 
     def __enter__(self) -> Engine:
         return self

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sandbox_kernel import events
 from sandbox_kernel.errors import GuestProtocolError
-from sandbox_kernel.frames import EventDecoder
+from sandbox_kernel.frames import EventDecoder, read_arguments
 from sandbox_kernel.guest.framing import HEADER, MAX_FRAME_BYTES, Decoder, FramingError, Kind, pack
 
 FROM_GUEST = [
@@ -121,6 +121,8 @@ def test_nan_becomes_null_because_a_browser_would_refuse_the_message():
         (Kind.RUNNER_EXITED, {"generation": 1, "cause": "x", "signal": "9"}),
         (Kind.FILE_GENERATED, {"name": 5}),
         (Kind.RUNNER_READY, {"runner": ["other"]}),
+        (Kind.TOOL_CALL, {"call": -1, "name": "search"}),
+        (Kind.TOOL_CALL, {"call": 1, "name": ["search"]}),
         (Kind.RUNNER_STARTED, {"generation": 1, "runner": 7}),
         (Kind.RUNNER_EXITED, {"generation": 1, "cause": "exited", "runner": {}}),
     ],
@@ -144,6 +146,30 @@ def test_news_of_runners_say_which_and_of_the_main_one_nothing():
 def test_buffers_are_cut_where_their_lengths_say():
     [event] = decode(pack(Kind.COMM_OUT, 1, {"action": "msg", "buffers": [2, 0, 1]}, b"abc"))
     assert event.buffers == [b"ab", b"", b"c"]
+
+
+def test_arguments_of_a_call_are_left_as_they_are_until_somebody_bounds_them():
+    [event] = decode(pack(Kind.TOOL_CALL, 3, {"call": 7, "name": "n" * 500}, b"[[["))
+    assert event == events.ToolCalled(3, 7, "n" * 80, b"[[[")
+    with pytest.raises(GuestProtocolError):
+        read_arguments(event.arguments)
+
+
+def test_arguments_of_a_call_are_a_list_and_a_dictionary():
+    assert read_arguments(b'{"args": [1, NaN], "kwargs": {"a": []}}') == ([1, None], {"a": []})
+    assert read_arguments(b"{}") == read_arguments(b"") == ([], {})
+    for bad in (b"[1]", b'{"args": "ab"}', b'{"kwargs": [1]}', b"[" * 100_000, b'"\xff'):
+        with pytest.raises(GuestProtocolError):
+            read_arguments(bad)
+
+
+@given(st.binary(max_size=200) | st.builds(lambda v: json.dumps(v).encode(), json_values))
+@settings(max_examples=200, deadline=None)
+def test_any_bytes_are_arguments_or_our_own_error(data):
+    with contextlib.suppress(GuestProtocolError):
+        positional, named = read_arguments(data)
+        assert isinstance(positional, list)
+        assert isinstance(named, dict)
 
 
 @given(st.binary(max_size=400))
@@ -171,7 +197,7 @@ def test_any_metadata_gives_an_event_or_our_own_error(kind, meta, data):
 KEYS = (
     "data metadata transient wait ename evalue traceback prompt password action comm_id "
     "target_name buffers generation cause exit_code signal detail outcome receipt name size "
-    "whole code reason"
+    "whole code reason call"
 ).split()
 
 

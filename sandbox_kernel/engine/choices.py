@@ -112,8 +112,8 @@ def choose(
     policy = Policy.make(
         _one_of("dependency_policy", mode, ("any", "declared", "none")),
         languages.get(name).ecosystem,
-        allowed=[*settings.allowed_dependencies, *allowed_dependencies],
-        declared=[*settings.declared_dependencies, *dependencies],
+        allowed=[*settings.allowed_dependencies, *list_of(allowed_dependencies)],
+        declared=[*settings.declared_dependencies, *list_of(dependencies)],
     )
     return Choices(
         spec=spec._replace(shows_layers=mode != "none"),
@@ -149,6 +149,21 @@ def _timeout(limits: Limits | None, settings: Settings) -> float | None:
     # "none" in the settings is somebody's word; the default is nobody's.
     is_default = settings.sources.get("timeout") == "default"
     return TIMEOUT_S if is_default else settings.limits.timeout_s
+
+
+def list_of(texts: Iterable[str]) -> list[str]:
+    """`texts` as a list; one text is one, not its letters."""
+    return [texts] if isinstance(texts, str) else list(texts)
+
+
+def check_seconds(name: str, value: float | None) -> None:
+    """
+    Raises:
+        SettingsError: it is no time that can pass.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (is_number and value > 0):
+        raise SettingsError(f"{name} is {value!r}; give seconds, more than 0, or None.")
 
 
 def _environment(variables: Mapping[str, str]) -> dict[str, str]:

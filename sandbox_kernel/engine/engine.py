@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandbox_kernel import backends
 from sandbox_kernel.backends.base import Backend, Mount, SandboxSpec
+from sandbox_kernel.engine.admission import CLOSED, Admission
 from sandbox_kernel.engine.carried import Carried
-from sandbox_kernel.engine.choices import UNSET, Choices, Strategy, Workspace, choose
-from sandbox_kernel.engine.hearing import OnText
+from sandbox_kernel.engine.choices import (
+    UNSET,
+    Choices,
+    Strategy,
+    Workspace,
+    check_seconds,
+    choose,
+)
+from sandbox_kernel.engine.hearing import OnText, check_callback
 from sandbox_kernel.engine.lifetimes import Reaper
 from sandbox_kernel.engine.packages import Packages
 from sandbox_kernel.engine.places import Fresh, Kept, Place, start_fresh
-from sandbox_kernel.engine.seat import Seat
 from sandbox_kernel.engine.session import Session
-from sandbox_kernel.errors import (
-    NoSuchSession,
-    SessionClosed,
-    SessionLimitReached,
-    SettingsError,
-)
+from sandbox_kernel.engine.underway import Underway
+from sandbox_kernel.errors import NoSuchSession, SessionClosed, SettingsError
 from sandbox_kernel.limits import Limits
 from sandbox_kernel.session import SandboxSession
 from sandbox_kernel.settings import Settings
 
 if TYPE_CHECKING:
-    from sandbox_kernel.engine.pool import Pools
+    from sandbox_kernel.engine.attached import NotebookPackages
+    from sandbox_kernel.engine.pools import Pools
     from sandbox_kernel.session.tools import Toolbox
 
 IDLE_TIMEOUT_S = 3600.0
@@ -70,28 +73,28 @@ class Engine:
         lifetime_s: float | None = None,
         max_idle_sandboxes: int = 16,
     ) -> None:
-        if when_full not in ("refuse", "wait"):
-            raise SettingsError(f"when_full is {when_full!r}; choose refuse or wait.")
-        if max_sessions is not None and max_sessions < 1:
-            raise SettingsError(f"max_sessions is {max_sessions}; give 1 or more, or None.")
+        self._admission = Admission(
+            max_sessions, when_full=when_full, wait_timeout_s=wait_timeout_s
+        )
+        check_seconds("wait_timeout_s", wait_timeout_s)
+        check_seconds("idle_timeout_s", idle_timeout_s)
+        check_seconds("lifetime_s", lifetime_s)
         options = {"backend": backend} if isinstance(backend, str) else {}
-        self.settings = settings or Settings.load(options)
+        settings = settings or Settings.load(options)
         made = backend if isinstance(backend, Backend) else None
         self.backend = made or backends.get(
-            backend if isinstance(backend, str) else self.settings.backend
+            backend if isinstance(backend, str) else settings.backend
         )
-        self._max_sessions = max_sessions
-        self._when_full = when_full
-        self._wait_timeout_s = wait_timeout_s
+        # What it is, whatever they say: some of what they ask for is for one backend only.
+        self.settings = settings._replace(backend=self.backend.name)
         self._idle_timeout_s = idle_timeout_s
         self._lifetime_s = lifetime_s
         self._max_idle = max_idle_sandboxes
         self._sessions: dict[str, Session] = {}
-        self._places = 0  # taken, by sessions or by those that are on their way
-        self._waiting: deque[asyncio.Future[None]] = deque()  # for a place, who came first first
+        self._creating = Underway(CLOSED)
+        self._closing: asyncio.Future[None] | None = None
         self._reaper = Reaper(lambda: list(self._sessions.values()))
         self._pools: Pools | None = None
-        self._is_closed = False
 
     # -- sessions
 
@@ -167,25 +170,29 @@ class Engine:
         )
         if preload and choices.strategy is not Strategy.POOL:
             raise SettingsError("preload is for pools: give strategy=Strategy.POOL, or leave it.")
+        check_callback(on_dependency_output)
+        idle_timeout_s = self._idle_timeout_s if idle_timeout_s is UNSET else idle_timeout_s
+        lifetime_s = self._lifetime_s if lifetime_s is UNSET else lifetime_s
+        check_seconds("idle_timeout_s", idle_timeout_s)
+        check_seconds("lifetime_s", lifetime_s)
         toolbox = _toolbox(tools)
-        packages = Packages(self.backend, choices)
-        async with self._place_for_one():
-            spec = await packages.declared(on_dependency_output)
-            place = await self._place(choices, spec, toolbox, pool_size)
+
+        async def create() -> Session:
+            packages = Packages(self.backend, choices)
             try:
-                await place.start()
+                spec = await packages.declared(on_dependency_output)
+                place = self._place(choices, spec, toolbox, pool_size)
+                try:
+                    await place.start()
+                except BaseException:
+                    await place.close()
+                    raise
             except BaseException:
-                await place.close()
                 packages.close()
                 raise
-            return self._admit(
-                choices,
-                place,
-                packages,
-                labels or {},
-                self._idle_timeout_s if idle_timeout_s is UNSET else idle_timeout_s,
-                self._lifetime_s if lifetime_s is UNSET else lifetime_s,
-            )
+            return self._admit(choices, place, packages, labels, idle_timeout_s, lifetime_s)
+
+        return await self._in_a_place(create)
 
     async def attach(self, session_id: str, *, labels: Mapping[str, str] | None = None) -> Session:
         """The session of a live sandbox notebook of the same user, by the id that it shows.
@@ -196,15 +203,17 @@ class Engine:
         Raises:
             NoSuchSession: no live notebook of this user has that id.
         """
+        from sandbox_kernel.engine.attached import NotebookPackages, choices_for
         from sandbox_kernel.sharing.client import connect
 
-        self._require_open()
-        async with self._place_for_one():
+        async def attach() -> Session:
             seat = await connect(session_id)
-            choices = choose_for_attached(self.settings, seat.spec)
-            place = Kept(seat)
-            packages = Packages(self.backend, choices)
-            return self._admit(choices, place, packages, labels or {}, None, None)
+            choices = choices_for(self.settings, seat.spec)
+            packages = NotebookPackages(seat)
+            backend = seat.backend_name
+            return self._admit(choices, Kept(seat), packages, labels, None, None, backend=backend)
+
+        return await self._in_a_place(attach)
 
     def get(self, session_id: str) -> Session:
         """
@@ -212,14 +221,28 @@ class Engine:
             NoSuchSession: there is none with that id; it may have been ended for its age.
         """
         session = self._sessions.get(session_id)
-        if session is None:
+        if session is None or session.is_closed:
             raise NoSuchSession(f"There is no session {session_id!r}. Create one.")
         return session
+
+    async def wait_until_ready(self, timeout_s: float = 60.0) -> None:
+        """Until the pools are full, as far as `max_idle_sandboxes` allows.
+
+        Raises:
+            TimeoutError: they were not in time.
+            SandboxKernelError: a sandbox could not be made, or not warmed up.
+        """
+        if self._pools is not None:
+            await self._pools.wait_until_full(timeout_s)
 
     def sessions(self, labels: Mapping[str, str] | None = None) -> list[Session]:
         """Those that are open, oldest first; with `labels`, those that have all of these."""
         wanted = (labels or {}).items()
-        return [one for one in self._sessions.values() if wanted <= one.labels.items()]
+        return [
+            one
+            for one in self._sessions.values()
+            if wanted <= one.labels.items() and not one.is_closed
+        ]
 
     async def close_session(
         self, session_id: str, *, keep_generated: str | Path | None = None
@@ -232,15 +255,27 @@ class Engine:
         await self.get(session_id).close(keep_generated=keep_generated)
 
     async def close(self) -> None:
-        """Close everything. Safe to call twice."""
-        self._is_closed = True
+        """Close everything. Safe to call twice.
+
+        Who is cancelled meanwhile waits for the end all the same; once more, and it goes on
+        by itself.
+        """
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        try:
+            await asyncio.shield(self._closing)
+        except asyncio.CancelledError:
+            await asyncio.wait([self._closing])
+            raise
+
+    async def _close(self) -> None:
+        self._admission.close()
         await self._reaper.stop()
+        await self._creating.call_off()
         open_ones = list(self._sessions.values())
         await asyncio.gather(*(one.close() for one in open_ones), return_exceptions=True)
         if self._pools is not None:
             await self._pools.close()
-        while self._waiting:
-            self._free_place()
 
     async def __aenter__(self) -> Engine:
         return self
@@ -248,77 +283,26 @@ class Engine:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    # -- places for sessions
-
-    def _place_for_one(self) -> _PlaceForOne:
-        return _PlaceForOne(self)
-
-    async def _take_place(self) -> None:
-        self._require_open()
-        most = self._max_sessions
-        if most is None or self._places < most:
-            self._places += 1
-        elif self._when_full == "wait":
-            await self._wait_for_place(most)
-        else:
-            raise SessionLimitReached(
-                f"There are {most} sessions, as many as there may be (max_sessions). Close "
-                'one, or make the engine with when_full="wait".'
-            )
-
-    async def _wait_for_place(self, most: int) -> None:
-        given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(given)
-        try:
-            async with asyncio.timeout(self._wait_timeout_s):
-                await given
-        except TimeoutError:
-            raise SessionLimitReached(
-                f"No place for a session became free within {self._wait_timeout_s:g} s "
-                f"(wait_timeout_s); there may be {most} (max_sessions)."
-            ) from None
-        except asyncio.CancelledError:
-            if given.done() and not given.cancelled():  # it came too late
-                self._free_place()
-            raise
-        finally:
-            if given in self._waiting:
-                self._waiting.remove(given)
-        if self._is_closed:
-            self._free_place()
-        self._require_open()
-
-    def _free_place(self) -> None:
-        """Hand it to whoever waits longest, or count one less."""
-        while self._waiting:
-            given = self._waiting.popleft()
-            if not given.done():
-                given.set_result(None)
-                return
-        self._places -= 1
-
-    def _require_open(self) -> None:
-        if self._is_closed:
-            raise SessionClosed("The engine is closed. Make another one.")
-
     # -- parts
 
     def _admit(
         self,
         choices: Choices,
         place: Place,
-        packages: Packages,
-        labels: Mapping[str, str],
+        packages: Packages | NotebookPackages,
+        labels: Mapping[str, str] | None,
         idle_timeout_s: float | None,
         lifetime_s: float | None,
+        *,
+        backend: str = "",
     ) -> Session:
         session = Session(
             secrets.token_hex(_ID_BYTES),
-            self.backend.name,
+            backend or self.backend.name,
             choices,
             place,
             packages,
-            labels=labels,
+            labels=labels or {},
             idle_timeout_s=idle_timeout_s,
             lifetime_s=lifetime_s,
             on_close=self._forget,
@@ -329,9 +313,28 @@ class Engine:
 
     def _forget(self, session: Session) -> None:
         if self._sessions.pop(session.id, None) is not None:
-            self._free_place()
+            self._admission.free()
 
-    async def _place(
+    async def _in_a_place(self, create: Callable[[], Coroutine[Any, Any, Session]]) -> Session:
+        """What `create` makes, once there may be one more."""
+        if self._closing is not None:
+            raise SessionClosed(CLOSED)
+        await self._admission.take()
+        is_admitted = False
+
+        async def made() -> Session:
+            nonlocal is_admitted
+            session = await create()
+            is_admitted = True  # from now on its end gives the place back
+            return session
+
+        try:
+            return await self._creating.do(made())
+        finally:
+            if not is_admitted:
+                self._admission.free()
+
+    def _place(
         self, choices: Choices, spec: SandboxSpec, toolbox: Toolbox | None, pool_size: int
     ) -> Place:
         def made() -> SandboxSession:
@@ -344,11 +347,12 @@ class Engine:
             rights["allow_forward"] = True
         is_shared = choices.workspace is Workspace.SHARED
         if choices.strategy is Strategy.PER_SESSION:
-            return Kept(made(), is_wiped=not is_shared)
+            begins_anew = None if is_shared else Carried(spec.limits, is_shared=False)
+            return Kept(made(), begins_anew)
         carried = Carried(spec.limits, is_shared=is_shared)
         if choices.strategy is Strategy.PER_EXECUTION:
             return Fresh(lambda: start_fresh(made()), carried)
-        return Fresh(self._pooled(choices, spec, made, toolbox, pool_size), carried)
+        return self._pooled(choices, spec, made, toolbox, pool_size, carried)
 
     def _pooled(
         self,
@@ -357,52 +361,19 @@ class Engine:
         made: Callable[[], SandboxSession],
         toolbox: Toolbox | None,
         size: int,
-    ) -> Callable[[], Awaitable[Seat]]:
-        from sandbox_kernel.engine.pool import Pools
+        carried: Carried,
+    ) -> Fresh:
+        from sandbox_kernel.engine.pools import Pools
 
         if self._pools is None:
             self._pools = Pools(max_idle=self._max_idle)
         # Sessions of one kind share a pool; a toolbox belongs to one session.
         key = (repr(spec), choices.outputs, choices.preload, choices.allow_forward, id(toolbox))
-        pool = self._pools.open(key, made, size=size, preload=choices.preload)
-        return pool.claim
-
-
-class _PlaceForOne:
-    """A place for one session, given back unless one was made."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def __aenter__(self) -> None:
-        await self._engine._take_place()
-
-    async def __aexit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
-            self._engine._free_place()
-
-
-def choose_for_attached(settings: Settings, spec: SandboxSpec) -> Choices:
-    """For a session that somebody else made: its owner decided on everything."""
-    choices = choose(
-        settings,
-        spec.language,
-        strategy=Strategy.PER_SESSION,
-        workspace=None,
-        limits=spec.limits,
-        image=None,
-        python=None,
-        runtime=None,
-        mounts=None,
-        environment=None,
-        outputs=None,
-        dependencies=(),
-        dependency_policy=None,
-        allowed_dependencies=(),
-        preload=(),
-        allow_forward=False,
-    )
-    return choices._replace(spec=spec)
+        pools = self._pools
+        pool = pools.open(key, made, size=size, preload=choices.preload)
+        end = pools.drop if toolbox is not None else pools.release
+        on_close = lambda: end(key)  # noqa: E731
+        return Fresh(pool.claim, carried, destroy=pool.destroy, on_close=on_close)
 
 
 def _toolbox(tools: Any) -> Toolbox | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -46,18 +46,26 @@ class SessionFiles:
     Args:
         store: gives the place where they are now.
         limit_bytes: of one file that is copied in.
+        used: called when a caller asks for something.
         touched: called when a caller changed something.
     """
 
     def __init__(
-        self, store: Callable[[], Store], limit_bytes: int, touched: Callable[[], None]
+        self,
+        store: Callable[[], Store],
+        limit_bytes: int,
+        *,
+        used: Callable[[], None],
+        touched: Callable[[], None],
     ) -> None:
         self._store = store
         self._limit_bytes = limit_bytes
+        self._used = used
         self._touched = touched
 
     async def list(self) -> list[FileEntry]:
         """Regular files, at most 10,000."""
+        self._used()
         return await self._store().list()
 
     async def read(self, name: str, *, limit_bytes: int | None = None) -> bytes:
@@ -67,6 +75,7 @@ class SessionFiles:
             RequestRefused: it is not there, or no regular file inside the workspace.
             FileTooLarge: it is over `limit_bytes` (default: the workspace's limit).
         """
+        self._used()
         return await self._store().read(name, limit_bytes=limit_bytes)
 
     async def read_text(self, name: str, *, limit_bytes: int | None = None) -> str:
@@ -83,13 +92,15 @@ class SessionFiles:
         Raises:
             RequestRefused: the name leaves the workspace, or the workspace is full.
         """
-        await self._store().write(name, content.encode() if isinstance(content, str) else content)
+        self._used()
         self._touched()
+        await self._store().write(name, content.encode() if isinstance(content, str) else content)
 
     async def remove(self, name: str) -> None:
         """Remove a file. Raises `RequestRefused` when it can't be."""
-        await self._store().remove(name)
+        self._used()
         self._touched()
+        await self._store().remove(name)
 
     async def copy_in(self, host_path: str | Path, name: str | None = None) -> str:
         """Copy a file of the host into the workspace; its name there.
@@ -129,12 +140,17 @@ class SessionFiles:
         content = await self.read(name)
         return await asyncio.to_thread(_write, Path(host_path), content, allow_overwrite)
 
-    async def watch(self, *, interval_s: float = WATCH_INTERVAL_S) -> AsyncIterator[FileChange]:
-        """Changes from now on, oldest first, looked for every `interval_s`; never ends."""
-        before = {entry.name: entry for entry in await self.list()}
+    async def watch(
+        self, *, interval_s: float = WATCH_INTERVAL_S
+    ) -> AsyncGenerator[FileChange, None]:
+        """Changes from now on, oldest first, looked for every `interval_s`.
+
+        It ends by `SessionClosed` with the session, which it does not keep from being idle.
+        """
+        before = {entry.name: entry for entry in await self._store().list()}
         while True:
             await asyncio.sleep(interval_s)
-            now = {entry.name: entry for entry in await self.list()}
+            now = {entry.name: entry for entry in await self._store().list()}
             for change in changes(before, now):
                 yield change
             before = now
@@ -151,14 +167,29 @@ def changes(before: dict[str, FileEntry], now: dict[str, FileEntry]) -> list[Fil
     return [*gone, *sorted(made, key=lambda change: change.entry.mtime_s)]
 
 
+def made_directory(directory: Path) -> Path:
+    """`directory`, there now.
+
+    Raises:
+        FileRefused: it cannot be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileRefused(
+            f"The directory {str(directory)!r} cannot be made: {error.strerror}. Choose another."
+        ) from None
+    return directory
+
+
 def write_new(directory: Path, guest_name: str, content: bytes) -> Path:
     """Write `content` under `directory`, which is made when it isn't there.
 
     Raises:
-        FileRefused: the name leaves the directory, the host would run it, or it exists.
-        OSError: `directory` cannot be made.
+        FileRefused: the name leaves the directory, the host would run it, or it exists; or
+            `directory` cannot be made.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    made_directory(directory)
     with closing(Exchange(str(directory))) as exchange:
         return directory / exchange.write(guest_name, content, allow_new_directories=True)
 

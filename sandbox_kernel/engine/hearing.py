@@ -7,17 +7,29 @@ one raises is kept, the code is stopped, and `execute` raises it when the run ha
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
+import io
+import json
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from sandbox_kernel import events
 from sandbox_kernel.engine.results import Display
+from sandbox_kernel.errors import SettingsError
+from sandbox_kernel.limits import MIB, Limits, format_size
 from sandbox_kernel.session.run import Sink
 
 OnText = Callable[[str], Any]
 OnDisplay = Callable[[Display], Any]
 # A callable's None says that there is no more, as the end of a text does.
+# What one result may hold, so that a run cannot fill this program's memory. A hundred of the
+# largest pictures that are shown would be 1 GiB; callbacks hear of all of them.
+MAX_DISPLAYS_BYTES = 64 * MIB
+# The sandbox bounds text itself, in bytes and with a few lines of its own. One that isn't
+# ours any more would not.
+_TEXT_SLACK = 1 * MIB
+
 Stdin = str | Iterable[str] | Callable[[str], str | Awaitable[str | None] | None]
 
 
@@ -30,6 +42,10 @@ class Hearing:
         on_event: gets every event as it is.
         ask: answers `input()`; None when nobody does.
         give_up: stops the run, when a callback raised.
+        limits: of the sandbox; those of output hold for what is kept.
+
+    Raises:
+        SettingsError: a callback is a coroutine function, which nobody would await.
     """
 
     def __init__(
@@ -41,7 +57,10 @@ class Hearing:
         on_event: Sink | None = None,
         ask: Callable[[events.InputRequested], None] | None = None,
         give_up: Callable[[], None] | None = None,
+        limits: Limits | None = None,
     ) -> None:
+        for callback in (on_stdout, on_stderr, on_display, on_event):
+            check_callback(callback)
         self.displays: list[Display] = []
         self.raised: BaseException | None = None
         self._texts: dict[str, list[str]] = {"stdout": [], "stderr": []}
@@ -50,6 +69,14 @@ class Hearing:
         self._on_event = on_event
         self._ask = ask
         self._give_up = give_up
+        limits = limits or Limits()
+        self._room = 2 * limits.output_bytes + _TEXT_SLACK if limits.output_bytes else None
+        self._most_displays = limits.displays
+        self._display_bytes = 0
+        self._dropped: set[str] = set()  # of what some was dropped, and who has been told
+        # Events arrive in a task of the session's; a callback belongs to who called `execute`
+        # (a notebook's front end, a tracer's span).
+        self._context = contextvars.copy_context()
 
     def text(self, stream: str) -> str:
         return "".join(self._texts[stream])
@@ -63,7 +90,7 @@ class Hearing:
         if self.raised is not None:
             return
         try:
-            self._take(event)
+            self._context.run(self._take, event)
         except BaseException as error:
             self.raised = error
             if self._give_up is not None:
@@ -74,24 +101,78 @@ class Hearing:
             self._on_event(event)
         match event:
             case events.TextWritten():
-                self._texts[event.stream].append(event.text)
-                if (tell := self._on_text[event.stream]) is not None:
-                    tell(event.text)
+                self._write(event.stream, event.text)
             case events.DisplayShown() | events.DisplayUpdated() | events.ResultShown():
                 self._show(_display(event))
             case events.InputRequested() if self._ask is not None:
                 self._ask(event)
 
+    def _write(self, stream: str, text: str) -> None:
+        if self._has_room_for(text):
+            self._texts[stream].append(text)
+        if (tell := self._on_text[stream]) is not None:
+            tell(text)
+
+    def _has_room_for(self, text: str) -> bool:
+        if self._room is None:
+            return True
+        self._room = max(self._room - len(text), 0)
+        if not self._room:
+            self._tell_dropped("text")
+        return self._room > 0
+
     def _show(self, display: Display) -> None:
         if display.is_update and display.display_id:
-            # What a reader sees at the end is the newest; a progress bar is one display.
-            for index, shown in enumerate(self.displays):
-                if shown.display_id == display.display_id:
-                    self.displays[index] = display._replace(is_update=False)
-        else:
+            self._update(display)
+        elif self._is_kept(_weight(display), 1):
             self.displays.append(display)
         if self._on_display is not None:
             self._on_display(display)
+
+    def _update(self, display: Display) -> None:
+        """What a reader sees at the end is the newest; a progress bar is one display."""
+        weight = _weight(display)
+        for index, shown in enumerate(self.displays):
+            same_id = shown.display_id == display.display_id
+            if same_id and self._is_kept(weight - _weight(shown), 0):
+                self.displays[index] = display._replace(is_update=False)
+
+    def _is_kept(self, more_bytes: int, more: int) -> bool:
+        total = self._display_bytes + more_bytes
+        if total > MAX_DISPLAYS_BYTES or len(self.displays) + more > self._most_displays:
+            self._tell_dropped("rich outputs")
+            return False
+        self._display_bytes = total
+        return True
+
+    def _tell_dropped(self, what: str) -> None:
+        if what not in self._dropped:
+            self._dropped.add(what)
+            size = format_size(MAX_DISPLAYS_BYTES)
+            why = f"they are over {size}" if what == "rich outputs" else "it is over its limit"
+            self._texts["stderr"].append(f"[sandbox] Not all {what} are in this result: {why}.\n")
+
+
+def check_callback(callback: object) -> None:
+    """
+    Raises:
+        SettingsError: it is a coroutine function.
+    """
+    if inspect.iscoroutinefunction(callback):
+        name = getattr(callback, "__name__", "it")
+        raise SettingsError(
+            f"The callback {name} is an async function. Give a plain one; to await something, "
+            "let it put what it gets into a queue."
+        )
+
+
+def _weight(display: Display) -> int:
+    """About how many bytes a display holds."""
+    return sum(
+        len(value) if isinstance(value, str) else len(json.dumps(value))
+        for part in (display.bundle, display.metadata)
+        for value in part.values()
+    )
 
 
 def _display(
@@ -120,7 +201,8 @@ class Answers:
         self, stdin: Stdin, answer: Callable[[str | None], None], give_up: Callable[[], None]
     ) -> None:
         self.raised: BaseException | None = None
-        lines = stdin.splitlines() if isinstance(stdin, str) else stdin
+        # `splitlines` would also part it at characters that are none of a terminal's line ends.
+        lines = io.StringIO(stdin, newline=None) if isinstance(stdin, str) else stdin
         self._lines = None if callable(lines) else iter(lines)
         self._call = lines if callable(lines) else None
         self._answer = answer
@@ -148,7 +230,7 @@ class Answers:
 
     async def _next(self, prompt: str) -> str | None:
         if self._lines is not None:
-            return next(self._lines, None)
+            return _line(next(self._lines, None))
         assert self._call is not None
         if inspect.iscoroutinefunction(self._call):
             return _line(await self._call(prompt))
@@ -158,4 +240,5 @@ class Answers:
 
 
 def _line(answer: object) -> str | None:
-    return None if answer is None else str(answer)
+    """As `input()` gives it: those of a file have an end."""
+    return None if answer is None else str(answer).removesuffix("\n")

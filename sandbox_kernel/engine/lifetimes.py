@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
+
+# A session that is due and busy is looked at again: when it stops, it ends.
+LOOK_AGAIN_S = 0.5
 
 
 class Mortal(Protocol):
@@ -16,13 +18,20 @@ class Mortal(Protocol):
 
     idle_timeout_s: float | None
     lifetime_s: float | None
-    created: datetime
-    last_used: datetime
+
+    @property
+    def age_s(self) -> float: ...
+
+    @property
+    def idle_s(self) -> float: ...
 
     @property
     def is_busy(self) -> bool: ...
 
-    async def close(self, *, reason: str = "") -> object: ...
+    @property
+    def is_closed(self) -> bool: ...
+
+    def begin_to_close(self, *, reason: str = "") -> asyncio.Future[Any]: ...
 
 
 class Reaper:
@@ -48,39 +57,40 @@ class Reaper:
     async def _watch(self) -> None:
         while True:
             self._changed.clear()
-            next_s = await self._end_those_due()
+            next_s = self._end_those_due()
             try:
                 async with asyncio.timeout(next_s):
                     await self._changed.wait()
             except TimeoutError:
                 pass
 
-    async def _end_those_due(self) -> float | None:
+    def _end_those_due(self) -> float | None:
         """Seconds until there is something to do again; None: not before somebody wakes us."""
-        now = datetime.now(UTC)
-        due, waits = [], []
-        for session in self._living():
-            reason, wait_s = verdict(session, now)
+        waits = []
+        for session in list(self._living()):
+            reason, wait_s = verdict(session)
             if reason:
-                due.append(session.close(reason=reason))
+                # At once: until it is closed, somebody could begin to use it. Nobody waits
+                # for one that takes its time, and the engine's own end does.
+                session.begin_to_close(reason=reason)
             elif wait_s is not None:
                 waits.append(wait_s)
-        await asyncio.gather(*due, return_exceptions=True)
         return min(waits) + 0.01 if waits else None
 
 
-def verdict(session: Mortal, now: datetime) -> tuple[str, float | None]:
+def verdict(session: Mortal) -> tuple[str, float | None]:
     """Why a session has to end now ("" if it has not), and in how many seconds to look again."""
+    if session.is_closed:
+        return "", None
     waits: list[float] = []
     if session.lifetime_s is not None:
-        left_s = session.lifetime_s - (now - session.created).total_seconds()
+        left_s = session.lifetime_s - session.age_s
         if left_s <= 0 and not session.is_busy:
             return f"It was ended at its age of {session.lifetime_s:g} s (lifetime_s).", None
-        # A busy one is looked at again soon: when it stops, it is due.
-        waits.append(max(left_s, 0.5))
+        waits.append(left_s if left_s > 0 else LOOK_AGAIN_S)
     if session.idle_timeout_s is not None:
-        left_s = session.idle_timeout_s - (now - session.last_used).total_seconds()
+        left_s = session.idle_timeout_s - session.idle_s
         if left_s <= 0 and not session.is_busy:
             return f"It was unused for {session.idle_timeout_s:g} s (idle_timeout_s).", None
-        waits.append(max(left_s, 0.5) if not session.is_busy else session.idle_timeout_s)
+        waits.append(left_s if left_s > 0 else LOOK_AGAIN_S)
     return "", min(waits, default=None)

@@ -9,7 +9,9 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sandbox_kernel.engine.choices import Choices
+from sandbox_kernel import languages
+from sandbox_kernel.engine.choices import Choices, list_of
+from sandbox_kernel.engine.hearing import check_callback
 from sandbox_kernel.engine.results import DependencyReport
 
 if TYPE_CHECKING:
@@ -49,18 +51,26 @@ class Packages:
         return made.applied(self._choices.spec)
 
     async def provide(
-        self, seat: Seat, texts: Iterable[str], on_output: OnOutput | None, *, is_kept: bool
+        self,
+        seat: Seat,
+        texts: Iterable[str],
+        on_output: OnOutput | None,
+        *,
+        language: str = "",
+        is_kept: bool,
     ) -> DependencyReport:
         """Let the sandbox of `seat` have what `texts` name.
 
         Args:
+            language: of the run, "" for the session's own; names without a prefix are its.
             is_kept: whether it stays for the next run; what is attached to it does, too.
 
         Raises:
             BackendUnavailable, DependencyFailed: it could not be had.
             DependencyRefused: it may not be asked for, or is no package.
         """
-        wanted = self._admitted(list(texts))
+        check_callback(on_output)
+        wanted = self._admitted(list_of(texts), language)
         if not wanted:
             return self._report([], "")
         printed: list[str] = []
@@ -91,12 +101,13 @@ class Packages:
         checksum = self.checksum() if attached is None else _checksum(attached)
         return DependencyReport(packages, checksum, printed)
 
-    def _admitted(self, texts: list[str]) -> list[Requirement]:
+    def _admitted(self, texts: list[str], language: str) -> list[Requirement]:
         if not texts:
             return []
         from sandbox_kernel.dependencies.requirements import parse_all
 
-        wanted = parse_all(texts, self._choices.policy.ecosystem)
+        own = self._choices.policy.ecosystem
+        wanted = parse_all(texts, languages.get(language).ecosystem or own if language else own)
         self._choices.policy.admit(wanted, asker="This run")
         return wanted
 

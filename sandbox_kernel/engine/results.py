@@ -7,6 +7,7 @@ never host paths.
 from __future__ import annotations
 
 import base64
+import re
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -177,5 +178,6 @@ def exit_code_of(outcome: Outcome, error: RunError | None) -> int:
     if error is None:
         return 0
     if error.name == "SystemExit":
-        return int(error.value) & 0xFF if error.value.lstrip("-").isdigit() else 1
+        # The guest's word: other digits than these, or too many of them, are no number.
+        return int(error.value) & 0xFF if re.fullmatch(r"-?[0-9]{1,10}", error.value) else 1
     return _EXIT_CODES.get(error.name, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine
 from typing import Any, NamedTuple
 
@@ -53,6 +52,7 @@ async def run_on(seat: Seat, request: Request, count: int) -> tuple[Outcome, Hea
         on_event=request.on_event,
         ask=answers.ask if answers is not None else None,
         give_up=give_up,
+        limits=seat.spec.limits,
     )
     sent: list[int] = []
     work = asyncio.ensure_future(
@@ -83,13 +83,23 @@ async def run_on(seat: Seat, request: Request, count: int) -> tuple[Outcome, Hea
 
 
 async def _stop(seat: Seat, work: asyncio.Future[Outcome], *, has_begun: bool) -> None:
-    """End it by the same ladder as any interrupt, unless it never began."""
+    """End it by the same ladder as any interrupt, unless it never began.
+
+    Who is cancelled once more meanwhile waits no longer. The ladder goes on, and the next run
+    of the seat waits for its turn.
+    """
+    work.add_done_callback(_retrieve)
     if not has_begun:
         work.cancel()
     else:
         await seat.interrupt()
-    with contextlib.suppress(asyncio.CancelledError, Exception):
-        await work
+    await asyncio.wait([work])
+
+
+def _retrieve(work: asyncio.Future[Outcome]) -> None:
+    """Nobody else asks what became of it."""
+    if not work.cancelled():
+        work.exception()
 
 
 def _spawn(tasks: set[asyncio.Task[Any]], work: Coroutine[Any, Any, Any]) -> None:

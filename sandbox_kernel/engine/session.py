@@ -12,14 +12,15 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sandbox_kernel import languages
-from sandbox_kernel.engine.choices import UNSET, Choices
-from sandbox_kernel.engine.files import SessionFiles, write_new
+from sandbox_kernel.engine.choices import UNSET, Choices, check_seconds
+from sandbox_kernel.engine.files import SessionFiles, made_directory
+from sandbox_kernel.engine.generated import Generated, Kept
 from sandbox_kernel.engine.hearing import OnDisplay, OnText, Stdin
 from sandbox_kernel.engine.packages import Packages
-from sandbox_kernel.engine.places import Fresh, Place, require_kept, stop_all
+from sandbox_kernel.engine.places import Place, require_kept, stop_all
 from sandbox_kernel.engine.results import (
     DependencyReport,
     GeneratedFile,
@@ -30,24 +31,20 @@ from sandbox_kernel.engine.results import (
 )
 from sandbox_kernel.engine.runs import Request, run_on
 from sandbox_kernel.engine.seat import Seat
-from sandbox_kernel.errors import SandboxKernelError, SessionClosed, SettingsError
-from sandbox_kernel.events import Json
-from sandbox_kernel.session import FileEntry, Outcome, State
+from sandbox_kernel.errors import SessionClosed, SettingsError
+from sandbox_kernel.events import Json, TextWritten
+from sandbox_kernel.outputs.streams import clean_name, clean_text
+from sandbox_kernel.session import State
 from sandbox_kernel.session.run import Sink
 
 if TYPE_CHECKING:
+    from sandbox_kernel.engine.attached import NotebookPackages
     from sandbox_kernel.session.ports import Forward
 
-# Names of generated files that `info` remembers.
-MAX_GENERATED = 10_000
+__all__ = ["Kept", "Session"]
 
-
-class Kept(NamedTuple):
-    """What became of a generated file at `close`: where it is, or why it is not there."""
-
-    name: str
-    path: Path | None
-    reason: str
+# Files that were not kept, in the words of a run's stderr.
+MAX_LOST_TOLD = 20
 
 
 class Session:
@@ -69,7 +66,7 @@ class Session:
         backend: str,
         choices: Choices,
         place: Place,
-        packages: Packages,
+        packages: Packages | NotebookPackages,
         *,
         labels: Mapping[str, str],
         idle_timeout_s: float | None,
@@ -81,16 +78,24 @@ class Session:
         self.idle_timeout_s = idle_timeout_s
         self.lifetime_s = lifetime_s
         self.created = self.last_used = datetime.now(UTC)
-        self.files = SessionFiles(self._store, choices.spec.limits.workspace_bytes, self._touched)
+        # Wall clocks are set; what is too old is not for them to say.
+        self._created_s = self._used_s = time.monotonic()
+        self.files = SessionFiles(
+            self._store,
+            choices.spec.limits.workspace_bytes,
+            used=self._note_use,
+            touched=self._touched,
+        )
         self._backend = backend
         self._choices = choices
         self._place = place
         self._packages = packages
         self._on_close = on_close
         self._runs = 0
+        self._boundary = ""
         self._active = 0
-        self._generated: dict[str, None] = {}
-        self._listing: dict[str, FileEntry] | None = None  # of a kept workspace; None: look
+        self._generated = Generated(place)
+        self._forwards: list[Forward] = []
         self._closed: asyncio.Future[list[Kept]] | None = None
         self._closed_for = ""
 
@@ -134,10 +139,12 @@ class Session:
             SettingsError: there is no such language, or a limit that cannot be.
         """
         started_s = time.monotonic()
+        timeout_s = self._choices.timeout_s if timeout_s is UNSET else timeout_s
+        check_seconds("timeout_s", timeout_s)
         request = Request(
             code=code,
             runner=self._runner(language),
-            timeout_s=self._choices.timeout_s if timeout_s is UNSET else timeout_s,
+            timeout_s=timeout_s,
             memory_bytes=memory_bytes,
             cpus=cpus,
             stdin=stdin,
@@ -148,13 +155,17 @@ class Session:
         )
         async with self._using(), self._place.claim() as seat:
             report = await self._packages.provide(
-                seat, dependencies, on_dependency_output, is_kept=self._place.is_kept
+                seat,
+                dependencies,
+                on_dependency_output,
+                language=request.runner,
+                is_kept=self._place.is_kept,
             )
             for name, content in (files or {}).items():
                 data = content.encode() if isinstance(content, str) else content
-                await seat.files.write(name, data)
                 self._touched()
-            return await self._run(seat, request, report, started_s, files or {})
+                await self._place.put(seat, name, data)
+            return await self._run(seat, request, report, started_s, has_inputs=bool(files))
 
     async def _run(
         self,
@@ -162,12 +173,23 @@ class Session:
         request: Request,
         report: DependencyReport,
         started_s: float,
-        inputs: Mapping[str, object],
+        *,
+        has_inputs: bool,
     ) -> Result:
-        before = await self._listed_before(seat, has_inputs=bool(inputs))
+        self._seen_boundary([seat])
+        before = await self._generated.before(seat, has_inputs=has_inputs)
         self._runs += 1
-        outcome, hearing = await run_on(seat, request, self._runs)
-        entries = await self._generated_by(seat, outcome, before)
+        try:
+            outcome, hearing = await run_on(seat, request, self._runs)
+        except BaseException:
+            self._touched()  # by what it did until then
+            raise
+        if self._closed is not None and outcome.receipt is None:
+            raise SessionClosed("The session was closed while this ran. Create another one.")
+        entries, lost = await self._generated.after(seat, outcome, before)
+        for name, reason in list(lost.items())[:MAX_LOST_TOLD]:
+            told = f"[sandbox] The file {clean_name(name)} was not kept. {clean_text(reason)}\n"
+            hearing.hear(TextWritten(0, "stderr", told))
         error = error_of(outcome)
         return Result(
             ok=error is None,
@@ -177,7 +199,7 @@ class Session:
             error=error,
             text=hearing.result_text,
             displays=hearing.displays,
-            files=[GeneratedFile(entry.name, entry.size) for entry in entries],
+            files=[GeneratedFile(one.name, one.size) for one in entries if one.name not in lost],
             usage=outcome.receipt,
             dependencies=report,
             duration_s=time.monotonic() - started_s,
@@ -221,15 +243,24 @@ class Session:
 
         return await apps.run_app(self, source, entry=entry, **options)
 
-    def forward(self, guest_port: int, *, host_port: int = 0) -> Forward:
+    def forward(
+        self, guest_port: int, *, host_port: int = 0, socket_path: str | None = None
+    ) -> Forward:
         """Make a server inside reachable at 127.0.0.1, while the context is open.
+
+        Args:
+            host_port: 0 for one that is free.
+            socket_path: a unix socket of this user's alone, in place of a port.
 
         Raises:
             SettingsError: the session was not created with `allow_forward=True`.
             RequestRefused: its runs have sandboxes of their own.
         """
+        self._require_open()
         seat: Any = require_kept(self._place, "A port forward")
-        forward: Forward = seat.forward(guest_port, host_port=host_port)
+        forward: Forward = seat.forward(guest_port, host_port=host_port, socket_path=socket_path)
+        self._forwards = [*(one for one in self._forwards if one.is_open), forward]
+        self._note_use()
         return forward
 
     async def complete(
@@ -285,19 +316,33 @@ class Session:
 
         Returns:
             what became of each generated file; [] without a directory.
+
+        Raises:
+            FileRefused: that directory cannot be made; the session is still open.
         """
+        directory = None if keep_generated is None else Path(keep_generated)
+        if directory is not None and self._closed is None:
+            await asyncio.to_thread(made_directory, directory)
+        return await asyncio.shield(self.begin_to_close(directory, reason=reason))
+
+    def begin_to_close(
+        self, directory: Path | None = None, *, reason: str = ""
+    ) -> asyncio.Future[list[Kept]]:
+        """As `close`, which waits for it: from now on nobody uses it any more."""
         if self._closed is None:
             self._closed_for = reason
-            self._closed = asyncio.ensure_future(self._close(keep_generated))
-        return await asyncio.shield(self._closed)
+            self._closed = asyncio.ensure_future(self._close(directory))
+        return self._closed
 
-    async def _close(self, directory: str | Path | None) -> list[Kept]:
+    async def _close(self, directory: Path | None) -> list[Kept]:
         try:
-            return await self._keep(Path(directory)) if directory is not None else []
+            return await self._generated.keep(directory) if directory is not None else []
         finally:
-            await self._place.close()
-            self._packages.close()
-            self._on_close(self)
+            try:
+                await self._place.close()
+            finally:
+                self._packages.close()
+                self._on_close(self)
 
     async def __aenter__(self) -> Session:
         return self
@@ -312,12 +357,28 @@ class Session:
         return self._choices.spec.language
 
     @property
+    def timeout_s(self) -> float | None:
+        """Wall seconds of a run that names none; None: no limit."""
+        return self._choices.timeout_s
+
+    @property
     def is_busy(self) -> bool:
         return self._active > 0
 
     @property
     def is_closed(self) -> bool:
         return self._closed is not None
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self._created_s
+
+    @property
+    def idle_s(self) -> float:
+        """For how long nobody has used it; 0 while somebody does, if by a port only."""
+        if self._active or any(forward.is_open for forward in self._forwards):
+            self._note_use()
+        return time.monotonic() - self._used_s
 
     def info(self) -> SessionInfo:
         """What is known of it, without asking the sandbox."""
@@ -329,7 +390,7 @@ class Session:
             id=self.id,
             language=self.language,
             backend=self._backend,
-            boundary=next((seat.boundary for seat in seats), ""),
+            boundary=self._seen_boundary(seats),
             image=image,
             strategy=choices.strategy.value,
             workspace=choices.workspace.value,
@@ -337,11 +398,17 @@ class Session:
             created=self.created,
             last_used=self.last_used,
             runs=self._runs,
-            generated=tuple(self._generated),
+            generated=self._generated.names,
             dependencies_checksum=self._packages.checksum(),
             sandboxes=self._place.records.all(),
             state=self._state(seats).value,
         )
+
+    def _seen_boundary(self, seats: list[Seat]) -> str:
+        """That of a sandbox that is there, or was."""
+        now = next((seat.boundary for seat in seats), "")
+        self._boundary = now or self._boundary
+        return self._boundary
 
     def _state(self, seats: list[Seat]) -> State:
         if self.is_closed:
@@ -363,68 +430,27 @@ class Session:
 
     @asynccontextmanager
     async def _using(self) -> AsyncIterator[None]:
-        if self._closed is not None:
-            why = f" {self._closed_for}" if self._closed_for else ""
-            raise SessionClosed(f"The session is closed.{why} Create another one.")
+        self._require_open()
         self._active += 1
-        self.last_used = datetime.now(UTC)
+        self._note_use()
         try:
             yield
         finally:
             self._active -= 1
-            self.last_used = datetime.now(UTC)
+            self._note_use()
+
+    def _require_open(self) -> None:
+        if self._closed is not None:
+            why = f" {self._closed_for}" if self._closed_for else ""
+            raise SessionClosed(f"The session is closed.{why} Create another one.")
+
+    def _note_use(self) -> None:
+        self.last_used = datetime.now(UTC)
+        self._used_s = time.monotonic()
 
     def _store(self) -> Any:
-        if self._closed is not None:
-            raise SessionClosed("The session is closed. Create another one.")
+        self._require_open()
         return self._place.store()
 
     def _touched(self) -> None:
-        self._listing = None
-
-    async def _listed_before(self, seat: Seat, *, has_inputs: bool) -> dict[str, FileEntry]:
-        """The workspace as a run finds it."""
-        if self._place.is_kept:
-            if self._listing is None or has_inputs:
-                self._listing = await _listing(seat)
-            return self._listing
-        # A fresh sandbox's is empty but for what was put there.
-        is_empty = not has_inputs and not await self._place.store().list()
-        return {} if is_empty else await _listing(seat)
-
-    async def _generated_by(
-        self, seat: Seat, outcome: Outcome, before: dict[str, FileEntry]
-    ) -> list[FileEntry]:
-        """What a run made or changed; taken over where its sandbox goes now."""
-        if outcome.receipt is None:  # the sandbox is gone, and its files are
-            self._listing = None
-            return []
-        if outcome.receipt.files == 0:
-            return []
-        now = await _listing(seat)
-        entries = [entry for entry in now.values() if entry != before.get(entry.name)]
-        if self._place.is_kept:
-            self._listing = now
-        elif isinstance(self._place, Fresh):
-            await self._place.carried.take(seat.files, entries)
-        for entry in entries[: MAX_GENERATED - len(self._generated)]:
-            self._generated[entry.name] = None
-        return entries
-
-    async def _keep(self, directory: Path) -> list[Kept]:
-        kept: list[Kept] = []
-        for name in self._generated:
-            try:
-                content = await self._place.store().read(name)
-                path = await asyncio.to_thread(write_new, directory, name, content)
-                kept.append(Kept(name, path, ""))
-            except SandboxKernelError as error:
-                kept.append(Kept(name, None, str(error)))
-        return kept
-
-
-async def _listing(seat: Seat) -> dict[str, FileEntry]:
-    try:
-        return {entry.name: entry for entry in await seat.files.list()}
-    except SandboxKernelError:
-        return {}  # it went away; the run says so
+        self._generated.forget_listing()

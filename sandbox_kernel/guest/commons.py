@@ -46,6 +46,7 @@ class Commons:
         self.is_restarting = False  # everything is being killed: nothing starts meanwhile
         self.has_children = True
         self.runners: Set[int] = set()  # pids
+        self.tools = b""  # a frame that tells a runner of the host's tools; b"": there are none
         self._unattached: Dict[int, int] = {}
 
     def emit(self, cell: Cell, number: int, kind: int, data: bytes) -> None:

@@ -70,6 +70,7 @@ class Conversation:
             commons.limits, commons.workspace.fd, lambda number: owners.owns(self, number)
         )
         self.fd = -1  # the runner's socket, while the poller knows it
+        self.inputs_fd = -1  # the one that is read inside a cell; known while it is full
         self._mask = 0
         self._meter: Optional[Meter] = None
         self._queue = Backlog()
@@ -80,6 +81,7 @@ class Conversation:
         self._is_asking = False  # an INPUT_REQUEST has no INPUT_REPLY yet
         self.is_ready = self._is_held = False
         self._is_failed = False
+        self._takes_tools = False
 
     def hold(self) -> None:
         """The runner is about to die: what is queued is for the next one."""
@@ -102,6 +104,8 @@ class Conversation:
 
     def listen(self, is_wanted: bool, is_full: bool) -> None:
         """Tell the poller what of the runner's is worth waking up for; mostly no news."""
+        if (is_wanted and self._inputs.size > 0) != (self.inputs_fd >= 0):
+            self._watch_inputs()
         mask = 0
         if is_wanted:
             mask = (0 if is_full else select.EPOLLIN) | (select.EPOLLOUT if self.has_unsent else 0)
@@ -117,6 +121,15 @@ class Conversation:
                 self._commons.poller.unregister(self.fd)
             self.fd = -1
         self._mask = mask
+
+    def _watch_inputs(self) -> None:
+        if self.inputs_fd < 0:
+            self.inputs_fd = self._runner.inputs.fileno()
+            self._commons.poller.register(self.inputs_fd, select.EPOLLOUT)
+            return
+        with suppress(OSError, ValueError):  # closed: epoll forgot it by itself
+            self._commons.poller.unregister(self.inputs_fd)
+        self.inputs_fd = -1
 
     @property
     def is_busy(self) -> bool:
@@ -165,6 +178,18 @@ class Conversation:
             return  # that cell ended meanwhile; the next one must not get its answer
         self._is_asking = False
         self._inputs.send(_encode(frame))
+
+    def tell_tools(self) -> None:
+        """Which of the host's functions there are: before anything that may call one."""
+        if self.is_ready and self._takes_tools and self._commons.tools:
+            self._requests.send(self._commons.tools)
+
+    def pass_tool_reply(self, frame: Frame) -> None:
+        """On the socket that is read inside a cell, like INPUT_REPLY."""
+        if not self.is_ready or not self._commons.owners.owns(self, frame.cell):
+            return
+        if self._inputs.size <= MAX_UNREAD_BYTES:  # a runner's that reads no replies
+            self._inputs.send(_encode(frame))
 
     def cancel_queued(self) -> None:
         """SIGINT before the runner has taken a cell: it ends as if interrupted at once."""
@@ -309,6 +334,8 @@ class Conversation:
             return self._judge_ready(number, length)
         if kind == Kind.INPUT_REQUEST:
             return self._judge_question(cell)
+        if kind == Kind.TOOL_CALL:
+            return PASS if number and self._commons.tools else DROP
         return PASS
 
     def _judge_reply(self, number: int) -> int:
@@ -380,6 +407,7 @@ class Conversation:
         except FramingError as error:
             raise RunnerLied("What it said of itself is unreadable: %s." % error) from None
         meta.pop("runner", None)
+        self._takes_tools = bool(meta.get("tools"))
         if self.name:
             meta["runner"] = self.name
         self.is_ready = True
@@ -388,6 +416,7 @@ class Conversation:
         self._meter = Meter(self._runner.pid)
         raise_oom_score(self._runner.pid)
         self._outbox.put_frame(Kind.RUNNER_READY, 0, meta)
+        self.tell_tools()
 
     # -- the end of a cell
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sandbox_kernel.guest.commons import Commons
     from sandbox_kernel.guest.configuration import Configuration, ConfigurationError
     from sandbox_kernel.guest.conversation import Conversation
-    from sandbox_kernel.guest.framing import Frame, FramingError
+    from sandbox_kernel.guest.framing import Frame, FramingError, Kind, pack
     from sandbox_kernel.guest.lifecycle import Lifecycle
     from sandbox_kernel.guest.relay import RunnerLied
     from sandbox_kernel.guest.usage import Excess, MemoryWatch, sandbox_pids
@@ -29,7 +29,7 @@ else:
     import processes
     from configuration import ConfigurationError
     from conversation import Conversation
-    from framing import FramingError
+    from framing import FramingError, Kind, pack
     from lifecycle import Lifecycle
     from relay import RunnerLied
     from usage import MemoryWatch, sandbox_pids
@@ -118,7 +118,7 @@ class Ensemble:
     def find(self, fd: int) -> Optional[Seat]:
         """Whose socket `fd` is."""
         for seat in self.seats:
-            if seat.talk.fd == fd:
+            if fd in (seat.talk.fd, seat.talk.inputs_fd):
                 return seat
         return None
 
@@ -192,6 +192,17 @@ class Ensemble:
         self._commons.await_attached(frame.cell, len(living))
         for seat in living:
             seat.talk.request(frame)
+
+    def tell_tools(self, frame: Frame) -> None:
+        """Tell all runners of the host's tools: those that live, and later those to come."""
+        self._commons.tools = pack(Kind.TOOLS, 0, _read(frame))
+        for seat in self.seats:
+            seat.talk.tell_tools()
+
+    def pass_tool_reply(self, frame: Frame) -> None:
+        """To whoever was given that cell."""
+        for seat in self.seats:
+            seat.talk.pass_tool_reply(frame)
 
     def answer_input(self, frame: Frame) -> None:
         """To whoever has that cell; the others take no notice."""

@@ -45,6 +45,12 @@ class Kind:
     STATUS = 14
     ADD_RUNNER = 15
     ATTACH = 16
+    TOOL_REPLY = 17
+    PORT_OPEN = 18
+    PORT_DATA = 19
+    PORT_CLOSE = 20
+    PORT_CREDIT = 21
+    TOOLS = 22
 
     # runner -> supervisor -> host: whatever a runner says, the supervisor passes on
     STDOUT = 32
@@ -58,6 +64,7 @@ class Kind:
     COMM_OUT = 40
     REPLY = 41
     RUNNER_READY = 42
+    TOOL_CALL = 43
 
     # supervisor -> host: a runner cannot send these
     CELL_ENDED = 64
@@ -67,11 +74,15 @@ class Kind:
     ANSWER = 68
     REFUSAL = 69
     OUTPUT_NOTICE = 70
+    PORT_OUT = 71
+    PORT_CLOSED = 72
+    PORT_OPENED = 73
+    PORT_CREDITED = 74
 
 
-REQUEST_KINDS = frozenset(range(Kind.CONFIGURE, Kind.ATTACH + 1))
-RUNNER_KINDS = frozenset(range(Kind.STDOUT, Kind.RUNNER_READY + 1))
-SUPERVISOR_KINDS = frozenset(range(Kind.CELL_ENDED, Kind.OUTPUT_NOTICE + 1))
+REQUEST_KINDS = frozenset(range(Kind.CONFIGURE, Kind.TOOLS + 1))
+RUNNER_KINDS = frozenset(range(Kind.STDOUT, Kind.TOOL_CALL + 1))
+SUPERVISOR_KINDS = frozenset(range(Kind.CELL_ENDED, Kind.PORT_CREDITED + 1))
 
 
 class FramingError(ValueError):

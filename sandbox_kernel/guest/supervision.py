@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sandbox_kernel.guest.framing import REQUEST_KINDS, Decoder, Frame, FramingError, Kind
     from sandbox_kernel.guest.home import furnish
     from sandbox_kernel.guest.outbox import Outbox
+    from sandbox_kernel.guest.ports import Ports
     from sandbox_kernel.guest.processes import Runner
     from sandbox_kernel.guest.usage import file_system_use, memory_bytes
     from sandbox_kernel.guest.workspace import FileRefused, Workspace
@@ -52,6 +53,7 @@ _SIGNALS = {
     "SIGTERM": int(signal.SIGTERM),
     "SIGKILL": int(signal.SIGKILL),
 }
+_PORT_KINDS = frozenset((Kind.PORT_OPEN, Kind.PORT_DATA, Kind.PORT_CLOSE, Kind.PORT_CREDIT))
 _RUNNER_KINDS = frozenset((Kind.EXECUTE, Kind.COMPLETE, Kind.INSPECT, Kind.IS_COMPLETE, Kind.COMM))
 
 
@@ -70,6 +72,7 @@ class Supervisor:
         commons = Commons(configuration, self._outbox, self._poller, self._workspace)
         self._streams = commons.streams
         self._runners = Ensemble(configuration, commons)
+        self._ports: "Ports | None" = None  # until the host opens one
         self._is_writing = False
         self._is_closed = False
         self._child_fd = self._watch_children()
@@ -110,6 +113,8 @@ class Supervisor:
         elif fd == self._child_fd:
             _read_all(fd)
             self._runners.reap()
+        elif self._ports is not None and self._ports.owns(fd):
+            self._ports.on_event(fd)
         elif fd != self._host_out:
             self._on_runner(fd, events)
         elif events & (select.EPOLLERR | select.EPOLLHUP):
@@ -123,6 +128,8 @@ class Supervisor:
         is_full = self._outbox.is_full or self._runners.is_ending
         self._streams.pause(is_full)
         self._runners.listen(is_full)
+        if self._ports is not None:
+            self._ports.listen()
         if self._outbox.is_stuck != self._is_writing:
             self._is_writing = self._outbox.is_stuck
             mask = select.EPOLLOUT if self._is_writing else 0
@@ -160,6 +167,8 @@ class Supervisor:
             self._runners.request(frame)
         elif kind == Kind.INPUT_REPLY:
             self._runners.answer_input(frame)
+        elif kind == Kind.TOOL_REPLY:
+            self._runners.pass_tool_reply(frame)
         elif kind == Kind.SIGNAL:
             self._on_signal(frame)
         elif kind == Kind.RESTART_RUNNER:
@@ -174,8 +183,23 @@ class Supervisor:
             self._outbox.put_frame(Kind.ANSWER, frame.cell, {})
         elif kind == Kind.ATTACH:
             self._runners.attach(frame)
+        elif kind == Kind.TOOLS:
+            self._runners.tell_tools(frame)
+            self._outbox.put_frame(Kind.ANSWER, frame.cell, {})
+        elif kind in _PORT_KINDS:
+            self._on_port(frame)
         else:
             raise RequestRefused("CONFIGURE is the first frame only.")
+
+    def _on_port(self, frame: Frame) -> None:
+        if self._ports is None:
+            from ports import Ports  # type: ignore[import-not-found]  # most sandboxes have none
+
+            self._ports = Ports(self._outbox, self._poller)
+        try:
+            self._ports.request(frame)
+        except FramingError as error:
+            raise RequestRefused(str(error)) from None
 
     def _on_signal(self, frame: Frame) -> None:
         try:

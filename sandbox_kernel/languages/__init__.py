@@ -22,7 +22,10 @@ from sandbox_kernel.languages.python import LANGUAGE as PYTHON
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["PYTHON", "Language", "get", "names", "register", "resolve"]
+__all__ = ["PYTHON", "SHELL", "Language", "get", "names", "register", "resolve"]
+
+# What runs shell commands in every session (see `shell`); not among `names`.
+SHELL = "sh -c"
 
 ENTRY_POINTS = "sandbox_kernel.languages"
 
@@ -83,6 +86,8 @@ def get(name: str) -> Language:
         return _registered[name]
     if name in _ALIASES:
         return _import(name)
+    if name == SHELL:
+        return _import("shell")
     announced = _announced().get(name)
     if announced is None:
         raise SettingsError(f"There is no language {name!r}; there are {', '.join(names())}.")
@@ -92,7 +97,7 @@ def get(name: str) -> Language:
 
 def resolve(word: str) -> str | None:
     """The name of the language that `word` (a name or an alias) means, if any."""
-    if word in _ALIASES or word in _registered:
+    if word in _ALIASES or word in _registered or word == SHELL:
         return word
     for name, aliases in _ALIASES.items():
         if word in aliases:

@@ -8,7 +8,9 @@ Adapters (the Jupyter kernel, the command line) know only this package and `even
     cell_limits   limits for one cell only
     guest     one live sandbox: the stream, requests and answers
     files     files of the workspace
+    ports     servers inside, reachable on this machine; connections   the bytes to them
     gate      guest events -> events that may be shown; the output policy at work
+    tools     functions of the host's that cells may call (tool_calls, tool_functions)
     causes    the sentences that say which limit ended a cell, and what survived
 
 Rule 1: what leaves here by `on_event` has passed the gate. Nothing goes around it.

@@ -10,13 +10,14 @@ from collections.abc import Awaitable
 from typing import Any, NamedTuple, Protocol
 
 from sandbox_kernel import events
-from sandbox_kernel.errors import FileTooLarge
+from sandbox_kernel.errors import FileTooLarge, RequestRefused
 from sandbox_kernel.guest.framing import Kind
 from sandbox_kernel.limits import format_size
 
 # One frame holds up to 16 MiB; pieces of one keep the stream free for an interrupt.
 PIECE_BYTES = 1024 * 1024
 MAX_LISTED = 10_000
+_KINDS = (Kind.FILE_LIST, Kind.FILE_READ, Kind.FILE_WRITE, Kind.FILE_REMOVE)
 
 
 class FileEntry(NamedTuple):
@@ -39,6 +40,18 @@ class Files:
     def __init__(self, ask: Ask, limit_bytes: int) -> None:
         self._ask = ask
         self._limit_bytes = limit_bytes
+
+    async def pass_on(
+        self, kind: int, meta: dict[str, Any], data: bytes
+    ) -> events.Answered | events.Replied:
+        """A request of another process's `Files`, and its answer as it is.
+
+        Raises:
+            RequestRefused: it is about no file; or as the methods below.
+        """
+        if kind not in _KINDS:
+            raise RequestRefused("That is no request about files.")
+        return await self._ask(kind, meta, data)
 
     async def list(self) -> list[FileEntry]:
         """Regular files in the workspace, at most 10,000."""

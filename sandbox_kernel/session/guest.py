@@ -61,6 +61,8 @@ class Guest:
     ) -> None:
         """Send one frame whole, waiting while the guest doesn't read.
 
+        Whoever is cancelled meanwhile does not leave half a frame behind.
+
         Raises:
             RequestRefused: it is too large for one frame.
             SandboxDied: there is nobody to read it.
@@ -69,6 +71,9 @@ class Guest:
             frame = pack(kind, cell, meta, data)
         except FramingError as error:
             raise RequestRefused(f"The request is too large: {error}. Use a file.") from None
+        await asyncio.shield(asyncio.ensure_future(self._send_whole(frame)))
+
+    async def _send_whole(self, frame: bytes) -> None:
         async with self._sending:
             await self.sandbox.send(frame)
 

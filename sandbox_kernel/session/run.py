@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from sandbox_kernel import events
 from sandbox_kernel.errors import SandboxDied
 from sandbox_kernel.guest.framing import Kind
+from sandbox_kernel.languages import SHELL
 from sandbox_kernel.limits import Limits
 from sandbox_kernel.session import causes
 from sandbox_kernel.session.guest import Guest
@@ -26,13 +27,18 @@ Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
 
 class Outcome(NamedTuple):
-    """How a cell ended. `error` is None exactly when `status` is "ok"."""
+    """How a cell ended. `error` is None exactly when `status` is "ok".
+
+    `exit_code`: of the command that the cell was, 128 and the signal's number if one ended
+    it; None where a cell is no command, and when a limit ended it.
+    """
 
     status: str  # "ok" or "error"
     error: events.CellFailed | None
     receipt: events.Receipt | None  # None: the sandbox did not live to tell
     user_expressions: events.Json
     payload: list[events.Json]
+    exit_code: int | None = None
 
 
 class Run:
@@ -73,6 +79,7 @@ class Run:
         self._failure: events.CellFailed | None = None
         self._stopped_by: str | None = None  # "timeout", "interrupt" or "restart"
         self._timers: list[asyncio.TimerHandle] = []
+        self.on_stop: Callable[[], None] = lambda: None  # hears that it is asked to end
         self._ended: asyncio.Future[events.CellEnded | None] = (
             asyncio.get_running_loop().create_future()
         )
@@ -126,6 +133,7 @@ class Run:
             self._later(self._limits.interrupt_grace_s, self._stop_harder)
         meta = {"signal": "SIGINT", "runner": self.runner}
         self._spawn(self._guest.send(Kind.SIGNAL, self.cell, meta))
+        self.on_stop()
 
     def note_restart(self) -> None:
         """Somebody asked for a fresh runner: that is what ends it."""
@@ -157,6 +165,7 @@ class Run:
             ended.receipt if ended is not None else None,
             expressions if isinstance(expressions, dict) else {},
             payload if isinstance(payload, list) else [],
+            _exit_code(self.reply.get("exit_code")) if self._stopped_by != "timeout" else None,
         )
 
     def _fail(self, failure: events.CellFailed) -> None:
@@ -167,8 +176,10 @@ class Run:
         return causes.timed_out(self.cell, self._timeout_s or 0, survived)
 
     async def _explain_loss(self, *, is_sandbox_gone: bool) -> events.CellFailed:
-        language = self._language if self._guest.runners else ""
+        language = self._language if self._guest.runners - {SHELL} else ""
         survived = causes.LOST_SANDBOX if is_sandbox_gone else causes.lost_runner(language)
+        if self.runner == SHELL and not is_sandbox_gone:
+            survived = causes.KEPT
         if self._stopped_by == "timeout":
             return self._timed_out(survived)
         if self._stopped_by == "interrupt":
@@ -196,3 +207,9 @@ class Run:
         # Below gVisor, a process whose memory was taken exits with 1, if it ends at all.
         was_killed = self.exit is None or self.exit.signal == 9 or self.exit.exit_code == 1
         return was_killed and has_killed
+
+
+def _exit_code(told: Any) -> int | None:
+    """What the guest says of how a command exited, if it can be true."""
+    is_code = isinstance(told, int) and not isinstance(told, bool) and 0 <= told <= 255
+    return told if is_code else None

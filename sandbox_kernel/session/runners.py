@@ -63,7 +63,7 @@ class Runners:
 
     def whose(self, guest: Guest, runner: str) -> str:
         """The title of `runner` where there are several to tell apart, else ""."""
-        return self.title(runner) if guest.runners else ""
+        return self.title(runner) if guest.runners - {languages.SHELL} else ""
 
     def is_known(self, guest: Guest, runner: str) -> bool:
         """Whether `runner`, a word of the guest's, is one."""

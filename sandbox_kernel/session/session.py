@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandbox_kernel import events
 from sandbox_kernel.backends.base import Backend, Sandbox, SandboxSpec
@@ -15,6 +15,7 @@ from sandbox_kernel.errors import (
     SandboxDied,
     SandboxKernelError,
     SessionClosed,
+    SettingsError,
 )
 from sandbox_kernel.guest.framing import Kind
 from sandbox_kernel.limits import Limits
@@ -26,6 +27,12 @@ from sandbox_kernel.session.gate import Gate
 from sandbox_kernel.session.guest import Guest
 from sandbox_kernel.session.run import Outcome, Run, Sink
 from sandbox_kernel.session.runners import Runners
+
+if TYPE_CHECKING:
+    from sandbox_kernel.session.connections import Ports
+    from sandbox_kernel.session.ports import Forward
+    from sandbox_kernel.session.tool_calls import ToolCalls
+    from sandbox_kernel.session.tools import Toolbox
 
 # A runtime that has not brought up a runner by then never will; clients wait for 60 s.
 START_TIMEOUT_S = 50.0
@@ -54,6 +61,8 @@ class SandboxSession:
         policy: "safe" or "trusted"; what may reach a browser.
         on_event: hears what belongs to no running cell: late output, comms, RunnerReady.
         sandbox: one that `provision` made already.
+        tools: functions of the host's that cells may call.
+        allow_forward: whether `forward` may make servers inside reachable on this machine.
 
     Raises:
         SettingsError: there is no such policy.
@@ -67,6 +76,8 @@ class SandboxSession:
         policy: str = "safe",
         on_event: Sink | None = None,
         sandbox: Sandbox | None = None,
+        tools: Toolbox | None = None,
+        allow_forward: bool = False,
     ) -> None:
         self.backend = backend
         self.spec = spec
@@ -75,6 +86,9 @@ class SandboxSession:
         self._gate = Gate(OutputPolicy(policy), spec.limits)
         self._on_event = on_event or (lambda _event: None)
         self._guest = Guest(sandbox, self._hear) if sandbox is not None else None
+        self.tool_calls = _tool_calls(tools)
+        self._allow_forward = allow_forward
+        self._ports: Ports | None = None
         self._has_started = False
         self._is_closed = False
         self._last_cell = 0
@@ -110,6 +124,8 @@ class SandboxSession:
         """Destroy the sandbox and all in it. Safe to call twice; never raises."""
         self._is_closed = True
         guest, self._guest = self._guest, None
+        if self._ports is not None:
+            await self._ports.close()
         if guest is not None:
             await guest.close()
         if self._run is not None:
@@ -133,6 +149,11 @@ class SandboxSession:
     @property
     def is_busy(self) -> bool:
         return self._run is not None
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something happened between cells that the next one will tell."""
+        return bool(self._news)
 
     @property
     def limits(self) -> Limits:
@@ -166,6 +187,7 @@ class SandboxSession:
         on_cell: Callable[[int], None] | None = None,
         request_id: str = "",
         runner: str = "",
+        is_warm_up: bool = False,
     ) -> Outcome:
         """Run a cell. What it shows goes to `on_event` in order, already admitted.
 
@@ -174,11 +196,13 @@ class SandboxSession:
         backend can change a running sandbox. `on_cell` hears the number that the cell's
         events carry. `request_id` is Jupyter's, by which an Output widget asks a front end
         for outputs. `runner` is the language of the cell where that is not the session's own:
-        each has its own variables, in the same workspace.
+        each has its own variables, in the same workspace. `is_warm_up`: the cell is our own,
+        before any of a user's: the runner first does what first cells wait for.
 
         Raises:
             BackendUnavailable, SandboxDied, SessionClosed: no cell could be run at all.
-            RequestRefused: there is no place for that language beside the others.
+            RequestRefused: there is no place for that language beside the others; or the session
+            has tools, and its runner takes none.
             SettingsError: the limits for this cell cannot be, or there is no such language.
         """
         async with self._turn:
@@ -201,13 +225,19 @@ class SandboxSession:
                 "execution_count": execution_count,
                 "msg_id": request_id,
             }
+            if is_warm_up:
+                meta["is_warm_up"] = True
             self._run = run
+            if self.tool_calls is not None:
+                self.tool_calls.begin(run)
             try:
                 return await run.to_end(meta, _encoded(code))
             finally:
                 for text in self._gate.finish(cell):
                     run.hear(text)
                 self._run = None
+                if self.tool_calls is not None:
+                    self.tool_calls.end()
                 self._note(await cell_limits.put_back(guest, self.limits, limits))
 
     async def interrupt(self) -> None:
@@ -280,6 +310,33 @@ class SandboxSession:
             meta = {"eof": True} if text is None else None
             self._spawn(self._guest.send(Kind.INPUT_REPLY, self._run.cell, meta, data))
 
+    def forward(
+        self,
+        guest_port: int,
+        *,
+        host_port: int = 0,
+        host: str = "127.0.0.1",
+        socket_path: str | None = None,
+    ) -> Forward:
+        """An async context in which a server inside is reachable; see `session.ports`.
+
+        Args:
+            guest_port: where it listens, at the sandbox's own loopback.
+            host_port: 0: any that is free. Every user of this machine reaches it.
+            socket_path: a unix socket in its place, in a directory of the caller's alone.
+
+        Raises:
+            SettingsError: forwards were not allowed, or not there.
+        """
+        from sandbox_kernel.session import connections, ports
+
+        if not self._allow_forward:
+            raise SettingsError(ports.NOT_ALLOWED)
+        if self._ports is None:
+            now = lambda: self._guest  # noqa: E731
+            self._ports = connections.Ports(self._started, now, self._next_cell, self._spawn)
+        return ports.Forward(self._ports, guest_port, host, host_port, socket_path)
+
     async def send_comm(
         self,
         action: str,
@@ -331,6 +388,8 @@ class SandboxSession:
 
     def _take(self, event: events.Event, unshown: list[events.Event]) -> bool:
         """Take what concerns our own state; False for what is to be shown."""
+        if self._ports is not None and self._ports.hear(event):
+            return True
         run = self._run
         match event:
             case events.RunnerExited():
@@ -347,6 +406,9 @@ class SandboxSession:
                 run.end(event)
             case events.RunnerReady():
                 self._on_event(event)
+            case events.ToolCalled():
+                if self.tool_calls is not None and self._guest is not None:
+                    self.tool_calls.hear(event, self._guest)
             case (
                 events.Replied()
                 | events.CellEnded()
@@ -386,6 +448,8 @@ class SandboxSession:
         if guest is None or guest.death is None:
             return
         self._guest = None
+        if self._ports is not None:
+            self._ports.lose_all()
         self._spawn(guest.sandbox.close())
         if self._run is not None:
             self._run.end(None)
@@ -428,6 +492,8 @@ class SandboxSession:
         guest = await self._started()
         name = self._runners.name(language)
         await self._runners.require(guest, name, self._next_cell)
+        if self.tool_calls is not None:
+            await self.tool_calls.announce(guest, self._next_cell)
         return name, guest
 
     async def _started(self) -> Guest:
@@ -465,6 +531,14 @@ class SandboxSession:
         task = asyncio.get_running_loop().create_task(quietly())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _tool_calls(tools: Toolbox | None) -> ToolCalls | None:
+    if tools is None:
+        return None
+    from sandbox_kernel.session.tool_calls import ToolCalls  # most sessions have no tools
+
+    return ToolCalls(tools)
 
 
 def _addressed(runner: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ from sandbox_kernel import backends, events
 from sandbox_kernel.backends.base import SandboxSpec
 from sandbox_kernel.limits import Limits
 from sandbox_kernel.session import Outcome, SandboxSession
+from sandbox_kernel.session.tools import Toolbox
 from tests.support import docker_engine
 
 BACKENDS = ("bubblewrap", "docker")
@@ -48,7 +49,15 @@ class Cell:
 class Driver:
     """A session and what it said on the side."""
 
-    def __init__(self, backend: str, spec: SandboxSpec, policy: str) -> None:
+    def __init__(
+        self,
+        backend: str,
+        spec: SandboxSpec,
+        policy: str,
+        *,
+        tools: Toolbox | None = None,
+        allow_forward: bool = False,
+    ) -> None:
         self.late: list[events.Event] = []
         self._news = asyncio.Event()
         self.session = SandboxSession(
@@ -56,6 +65,8 @@ class Driver:
             spec,
             policy=policy,
             on_event=self._hear,
+            tools=tools,
+            allow_forward=allow_forward,
         )
 
     @property
@@ -123,8 +134,16 @@ async def open_session(backend: str) -> AsyncIterator[Open]:
     """`await open_session(policy="safe", image=None, **limits)` gives a `Driver`."""
     drivers: list[Driver] = []
 
-    async def open_it(policy: str = "safe", image: str | None = None, **limits: Any) -> Driver:
-        driver = Driver(backend, SandboxSpec(limits=Limits(**limits), image=image), policy)
+    async def open_it(
+        policy: str = "safe",
+        image: str | None = None,
+        language: str = "python",
+        tools: Toolbox | None = None,
+        allow_forward: bool = False,
+        **limits: Any,
+    ) -> Driver:
+        spec = SandboxSpec(language=language, limits=Limits(**limits), image=image)
+        driver = Driver(backend, spec, policy, tools=tools, allow_forward=allow_forward)
         drivers.append(driver)
         await driver.session.start()
         return driver

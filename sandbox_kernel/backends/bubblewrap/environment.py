@@ -178,9 +178,11 @@ def _private_directories() -> list[tuple[str, str]]:
     runtime = os.environ.get("JUPYTER_RUNTIME_DIR") or os.path.join(
         os.environ.get("JUPYTER_DATA_DIR") or os.path.join(data, "jupyter"), "runtime"
     )
+    login = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
     return [
         (home, "the home directory"),
         (os.path.realpath(runtime), "Jupyter's connection files"),
+        (os.path.realpath(login), "where programs of this login listen"),
         ("/etc", "the system's configuration"),
         ("/proc", "the system's processes"),
     ]

@@ -9,6 +9,7 @@ from sandbox_kernel.backends.docker.shell.marks import Mark
 from sandbox_kernel.guest.framing import Frame, Kind, pack
 from sandbox_kernel.guest.runners.command import words
 from sandbox_kernel.guest.spill import OutputBudget
+from sandbox_kernel.languages import SHELL
 
 _PIECE_BYTES = 1024 * 1024
 _MAX_META_BYTES = 64 * 1024
@@ -35,6 +36,7 @@ class Cell:
         self.token = ""
         self.count = count if isinstance(count, int) else 0
         self.is_silent = bool(meta.get("silent"))
+        self.is_shell = meta.get("runner") == SHELL
         self.is_interrupted = False
         # Refusals are longer than what they refuse, and a frame has its limit.
         self._expressions: Json = asked if len(frame.meta) < _MAX_META_BYTES else {}
@@ -102,7 +104,9 @@ class Cell:
         if failure is not None:
             frames += pack(Kind.ERROR, self.number, failure)
         status = "ok" if failure is None else "error"
-        reply = {"status": status, "user_expressions": words.expressions(self._expressions)}
+        reply: Json = {"status": status, "user_expressions": words.expressions(self._expressions)}
+        if (end := self._ends.get(1)) is not None and end.word == "end":
+            reply["exit_code"] = end.number
         return frames + pack(Kind.REPLY, self.number, reply) + self._over(status, now_s)
 
     def lost(self, now_s: float) -> bytes:

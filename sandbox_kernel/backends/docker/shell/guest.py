@@ -23,7 +23,7 @@ from sandbox_kernel.backends.docker.shell.cell import Cell
 from sandbox_kernel.backends.docker.shell.marks import Mark, Scanner
 from sandbox_kernel.guest.framing import REQUEST_KINDS, Decoder, Frame, Kind, pack
 from sandbox_kernel.guest.runners.command import words
-from sandbox_kernel.languages import Language
+from sandbox_kernel.languages import SHELL, Language, get
 
 _STREAMS = {1: Kind.STDOUT, 2: Kind.STDERR}
 # The shell reads one character at a time: a million takes half a second.
@@ -41,6 +41,10 @@ _NO_COMMS = (
 _NO_RUNNERS = (
     "This image has no Python 3.8 or newer, so it runs one language and takes no packages while "
     "it runs. Choose an image that has it with --image."
+)
+_NO_PORTS = (
+    "This image has no Python 3.8 or newer, so none of its ports can be forwarded. "
+    "Choose an image that has it with --image."
 )
 _FILE_KINDS = (Kind.FILE_LIST, Kind.FILE_READ, Kind.FILE_WRITE, Kind.FILE_REMOVE)
 
@@ -94,8 +98,8 @@ class ShellGuest:
             return self._halt(_Halt("restarted", cell))
         if kind == Kind.STATUS:
             return lines.count(self._owe(lambda number: self._status(cell, number)))
-        if kind == Kind.INPUT_REPLY:
-            return b""  # nothing here ever asks
+        if kind in (Kind.INPUT_REPLY, Kind.PORT_DATA, Kind.PORT_CLOSE, Kind.PORT_CREDIT):
+            return b""  # nothing here ever asks, or is open
         return self._answer(self._refusal_or_reply(frame))
 
     def _refusal_or_reply(self, frame: Frame) -> bytes:
@@ -104,6 +108,10 @@ class ShellGuest:
             return _refusal(cell, _NO_FILES)
         if kind == Kind.COMM:
             return _refusal(cell, _NO_COMMS)
+        if kind == Kind.PORT_OPEN:
+            return _refusal(cell, _NO_PORTS)
+        if kind == Kind.ADD_RUNNER and frame.read_meta().get("name") == SHELL:
+            return pack(Kind.ANSWER, cell, {})
         if kind in (Kind.ADD_RUNNER, Kind.ATTACH):
             return _refusal(cell, _NO_RUNNERS)
         if kind == Kind.INSPECT:
@@ -124,10 +132,13 @@ class ShellGuest:
             return self._answer(cell.ended(_unstartable(frame), self._clock()))
         self._cell = cell
         cell.token = secrets.token_hex(16)
-        name = f".cell-{cell.count}{self._language.file_extension}"
-        code = _with_opening(self._language.opening.encode(), frame.data)
-        programs, arguments = self._language.programs, self._language.command[1:]
-        return lines.run(cell.token, name, programs, code, *arguments)
+        language = self._language_of(cell)
+        name = f".cell-{cell.count}{language.file_extension}"
+        code = _with_opening(language.opening.encode(), frame.data)
+        return lines.run(cell.token, name, language.programs, code, *language.command[1:])
+
+    def _language_of(self, cell: Cell) -> Language:
+        return get(SHELL) if cell.is_shell else self._language
 
     def _signal(self, frame: Frame) -> bytes:
         name = frame.read_meta().get("signal")
@@ -190,7 +201,7 @@ class ShellGuest:
         return self._end_cell(cell) if cell.is_over else b""
 
     def _begin(self, cell: Cell) -> bytes:
-        if self._has_told or cell.is_silent:
+        if self._has_told or cell.is_silent or cell.is_shell:
             return b""
         self._has_told = True
         text = words.notice(self._language.display_name)
@@ -198,7 +209,7 @@ class ShellGuest:
 
     def _end_cell(self, cell: Cell) -> bytes:
         self._cell = None
-        return cell.ended(cell.failure(self._language.programs), self._clock())
+        return cell.ended(cell.failure(self._language_of(cell).programs), self._clock())
 
     def _on_gone(self, stream: int, mark: Mark) -> bytes:
         """Everything was killed: settle what that ended, in the order of `guest/lifecycle`."""
@@ -235,6 +246,7 @@ class ShellGuest:
             "version": "",
             "ipython": None,
             "banner": words.notice(self._language.display_name),
+            "ends_processes": True,  # with each cell: nothing can be left running
         }
         return pack(Kind.RUNNER_READY, 0, info)
 

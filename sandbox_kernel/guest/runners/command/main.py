@@ -4,6 +4,7 @@ Rule 1: the command has the cell's own pipes; what it prints never passes throug
 Rule 2: it stays in this process's group, so the supervisor's signals reach it. This process
 hears SIGINT too, and only notes it.
 Rule 3: what it leaves running may go on; it keeps the pipes of the cell that started it.
+Rule 4: how it exited is in the reply: `exit_code`, 128 and the number for a signal.
 """
 
 import os
@@ -18,13 +19,17 @@ from .code_file import CodeFile
 
 Json = Dict[str, Any]
 
+# Linux: 128 KiB with the NUL at its end (MAX_ARG_STRLEN).
+_MAX_ARGUMENT_BYTES = 128 * 1024
+
 
 def main(arguments: List[str]) -> None:
     """Serve until the supervisor closes its end.
 
     Args:
-        arguments: display name, extension, opening (see `Language`), programs joined by
-            spaces, then the command's own arguments, of which `{file}` is the file of code.
+        arguments: display name ("" where nobody is to be told how cells run), extension,
+            opening (see `Language`), programs joined by spaces, then the command's own
+            arguments, of which `{file}` is the file of code, and `{code}` the code itself.
     """
     channel = Channel(_take_fd("SANDBOX_RUNNER_FD"), Interrupts())
     os.close(_take_fd("SANDBOX_INPUT_FD"))  # a command cannot ask anything
@@ -60,7 +65,8 @@ class Server:
         self._programs = programs.split()
         self._arguments = arguments
         self._is_interrupted = False
-        self._has_told = False
+        self._exit_code: Optional[int] = None
+        self._has_told = not display_name
         self._answers: Dict[int, Callable[[Json], Json]] = {
             Kind.COMPLETE: lambda meta: words.completion(meta.get("cursor_pos")),
             Kind.INSPECT: lambda meta: words.inspection(),
@@ -75,7 +81,7 @@ class Server:
             "implementation": "command",
             "version": "",
             "ipython": None,
-            "banner": words.notice(self._display_name),
+            "banner": words.notice(self._display_name) if self._display_name else "",
         }
 
     def note_interrupt(self, _number: int, _frame: Any) -> None:
@@ -106,6 +112,7 @@ class Server:
 
     def _execute(self, request: Request, meta: Json) -> Json:
         self._is_interrupted = False
+        self._exit_code = None
         frame = request.frame
         if not (self._has_told or meta.get("silent")):
             self._has_told = True
@@ -118,6 +125,7 @@ class Server:
         return {
             "status": "ok" if error is None else "error",
             "user_expressions": words.expressions(asked if isinstance(asked, dict) else {}),
+            "exit_code": self._exit_code,
         }
 
     def _run(self, frame: Frame, count: Any, descriptors: Tuple[int, ...]) -> Optional[Json]:
@@ -126,11 +134,16 @@ class Server:
             program = find_program(self._programs)
             if program is None:
                 return words.missing(self._programs)
+            if "{code}" in self._arguments and _is_argument(frame.data):
+                code = os.fsdecode(frame.data)
+                argv = [code if item == "{code}" else item for item in self._arguments]
+                return self._wait_for([program, *argv], descriptors)
             name = "cell-%s%s" % (count if isinstance(count, int) else 0, self._extension)
             with CodeFile(name, self._with_opening(frame.data)) as path:
                 if not path:
                     return words.unwritten()
-                argv = [path if item == "{file}" else item for item in self._arguments]
+                places = {"{file}": path, "{code}": ". " + os.path.join(".", path)}
+                argv = [places.get(item, item) for item in self._arguments]
                 return self._wait_for([program, *argv], descriptors)
         finally:
             for fd in descriptors:
@@ -153,6 +166,7 @@ class Server:
         if self._is_interrupted:  # before the command could hear it
             os.kill(pid, signal.SIGINT)
         status = os.waitpid(pid, 0)[1]
+        self._exit_code = _exit_code(status)
         if status == 0:
             return None
         if self._is_interrupted:
@@ -160,6 +174,18 @@ class Server:
         if os.WIFSIGNALED(status):
             return words.killed(os.WTERMSIG(status))
         return words.failed(os.WEXITSTATUS(status))
+
+
+def _is_argument(code: bytes) -> bool:
+    """Whether Linux takes it as one argument."""
+    return len(code) < _MAX_ARGUMENT_BYTES and b"\0" not in code
+
+
+def _exit_code(status: int) -> int:
+    """As shells have it."""
+    if os.WIFSIGNALED(status):
+        return 128 + os.WTERMSIG(status)
+    return os.WEXITSTATUS(status)
 
 
 def _attach(meta: Json) -> Json:

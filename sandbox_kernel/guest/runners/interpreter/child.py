@@ -7,6 +7,7 @@ its signal. Who holds its pipes open meanwhile doesn't matter.
 
 import fcntl
 import os
+import select
 import signal
 from contextlib import suppress
 from typing import List, Optional
@@ -23,7 +24,7 @@ class Child:
     def __init__(self, argv: List[str]) -> None:
         """Raises OSError: it cannot be started."""
         self.deaths = _watch_children()
-        request_read, self._requests = os.pipe()
+        request_read, self.requests = os.pipe()
         self.events, event_write = os.pipe()
         with suppress(OSError):  # over the user's share: slower, no more
             fcntl.fcntl(self.events, _F_SETPIPE_SZ, _PIPE_BYTES)
@@ -31,15 +32,30 @@ class Child:
         os.close(request_read)
         os.close(event_write)
         os.set_blocking(self.events, False)
+        os.set_blocking(self.requests, False)
+        self.unsent = bytearray()
 
     def send(self, request: bytes) -> None:
         """Write a request; waits while the interpreter doesn't read. Nothing if it is gone."""
-        view = memoryview(request)
+        self.post(request)
+        while self.unsent:
+            select.select([], [self.requests], [])
+            self.flush()
+
+    def post(self, message: bytes) -> None:
+        """The same without waiting: `flush` writes what is `unsent` when `requests` takes it."""
+        self.unsent += message
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what it reads now."""
         try:
-            while view:
-                view = view[os.write(self._requests, view) :]
+            while self.unsent:
+                del self.unsent[: os.write(self.requests, self.unsent)]
+        except BlockingIOError:
+            pass
         except OSError:
-            return  # it is dying: `deaths` tells
+            self.unsent.clear()  # it is dying: `deaths` tells
 
     def read(self) -> Optional[bytes]:
         """What it said: None for nothing now, b"" when nobody is left who could."""

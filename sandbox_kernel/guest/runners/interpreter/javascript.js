@@ -15,6 +15,7 @@
 //   display      rich output
 //   context      which cell the running code belongs to
 //   watcher      the thread that waits for SIGINT; flags: what it shares with the main one
+//   tools        functions of the host's
 //   inspection   completion, inspection, whether code is complete
 //
 // Rule 1: Node's own parser (acorn) and event loop are used through --expose-internals:
@@ -46,6 +47,8 @@ const handlers = {
     if (request.argument === 'npm') modules.attach(request.payload.toString());
     channel.emit('attached', '-');
   },
+  tools: (request) => tools().offer(request),
+  reply: (request) => tools().take(request),
 };
 
 // What ends an answer that could not be given, lest the adapter wait for it.
@@ -65,8 +68,12 @@ function handle(request) {
     // No iterators here: a cell may have broken those of all arrays, which is why we are here.
     channel.emit('err', '-', `The answer failed: ${error?.message}\n`);
     const end = ends[request.kind];
-    channel.emit(end[0], end[1]);
+    if (end) channel.emit(end[0], end[1]);
   }
+}
+
+function tools() {
+  return require('./javascript/tools.js');
 }
 
 function inspection() {
@@ -83,6 +90,7 @@ function start() {
   modules.install();
   cells.install(isTypeScript);
   channel.listen(handle);
+  channel.emit('takes', 'tools');
   channel.emit('ready', process.versions.node, 'Node.js');
   // Most first cells come a moment later.
   setImmediate(warmUp);

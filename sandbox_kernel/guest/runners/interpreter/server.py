@@ -21,6 +21,7 @@ from . import offsets
 from .child import Child, end_like
 from .outputs import Json, Outputs
 from .talk import Message, Parser, TalkError, encode
+from .tools import Calls
 
 # An interpreter that heard SIGINT has ended its cell long before; the host's own patience
 # is longer than all of these.
@@ -43,14 +44,16 @@ class Server:
         self._channel = channel
         self._inputs = socket.socket(fileno=inputs)
         self._inputs.setblocking(False)
-        self._input_decoder = Decoder({Kind.INPUT_REPLY})
+        self._input_decoder = Decoder({Kind.INPUT_REPLY, Kind.TOOL_REPLY})
         self._child = child
         self._display_name = display_name
         self._parser = Parser()
         self._outputs = Outputs(channel)
+        self._calls = Calls(channel, child)
         self._poll = select.poll()
         for fd in (child.events, child.deaths, inputs):
             self._poll.register(fd, select.POLLIN)
+        self._is_posting = False
         self._is_listening = False  # to the channel: only when nothing is under way
         self._allow_stdin = False
         self._is_asking = False
@@ -67,6 +70,7 @@ class Server:
             Kind.IS_COMPLETE: self._check,
             Kind.COMM: lambda request, meta: {"status": "ok"},
             _ATTACH: self._attach,
+            Kind.TOOLS: self._calls.offer,
         }
 
     def note_interrupt(self, _number: int, _frame: Any) -> None:
@@ -216,6 +220,7 @@ class Server:
     def _wait(self, timeout_ms: float) -> bool:
         """Handle what happens first; whether a request came."""
         has_request = False
+        self._watch_requests()
         for fd, _events in self._poll.poll(timeout_ms):
             if fd == self._child.events:
                 self._hear()
@@ -223,9 +228,20 @@ class Server:
                 self._notice_death()
             elif fd == self._channel.descriptor:
                 has_request = True
+            elif fd == self._child.requests:
+                self._child.flush()
             else:
                 self._pass_answer()
         return has_request
+
+    def _watch_requests(self) -> None:
+        """Hear when it takes more of what was posted; mostly all was taken at once."""
+        is_waiting = bool(self._child.unsent)
+        if is_waiting and not self._is_posting:
+            self._poll.register(self._child.requests, select.POLLOUT)
+        elif self._is_posting and not is_waiting:
+            self._poll.unregister(self._child.requests)
+        self._is_posting = is_waiting
 
     def _listen(self, is_listening: bool) -> None:
         if is_listening:
@@ -262,6 +278,11 @@ class Server:
                 self._matches.append((text, message.argument[:_MAX_MATCH_LETTERS]))
         elif kind == "input":
             self._on_question(message)
+        elif kind == "call":
+            self._outputs.flush()
+            self._calls.pass_on(message, self._outputs.cell)
+        elif kind == "takes":
+            self._calls.is_taking = True
         elif kind == "ready" and not self._is_ready:
             self._announce(message)
         elif kind in ("done", "completed", "inspected", "checked", "attached"):
@@ -275,6 +296,7 @@ class Server:
             "version": message.argument[:40],
             "ipython": None,
             "banner": "%s %s" % (name, message.argument[:40]),
+            "tools": self._calls.is_taking,
         }
         self._channel.send(Kind.RUNNER_READY, 0, info)
 
@@ -299,7 +321,10 @@ class Server:
             self._poll.unregister(self._inputs.fileno())
             return
         for frame in self._input_decoder.feed(chunk):
-            self._answer(frame)
+            if frame.kind == Kind.TOOL_REPLY:
+                self._calls.answer(frame)
+            else:
+                self._answer(frame)
 
     def _answer(self, frame: Frame) -> None:
         if self._is_asking and frame.cell == self._outputs.cell:

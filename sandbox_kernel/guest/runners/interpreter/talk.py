@@ -13,6 +13,8 @@ the interpreter's descriptor 3, events come from its descriptor 4:
     evaluate -                          expression -> data …, done
     attach ECOSYSTEM                    a directory with packages -> attached
     answer ok|refused                   the answer to `input`
+    tools -                             functions of the host, as JSON; no answer (see `takes`)
+    reply CALL,ok|error                 what a `call` of one gave, as JSON; at any time
 
     ready VERSION                       once: requests are taken; the implementation's name
     out CELL|-, err CELL|-              text that the language itself prints
@@ -20,6 +22,8 @@ the interpreter's descriptor 3, events come from its descriptor 4:
     display ID|-, update ID, result -   … and what shows it
     clear WAIT                          clear the outputs
     input PASSWORD                      a question; its prompt
+    takes tools                         before `ready`: it can call the host's functions
+    call CALL,NAME                      call one, with arguments as JSON
     ename -, evalue -, trace -          an error being told …
     done ok|error                       … and the end of what was asked
 

@@ -110,6 +110,10 @@ class Shell(ABC):
     def info(self) -> Json:
         """What RUNNER_READY says."""
 
+    @abstractmethod
+    def offer(self, names: Json) -> None:
+        """Let cells find these, as if they had imported them."""
+
     def use_figures(self) -> None:  # noqa: B027  # most shells have nothing to do
         """Called right after user code has imported matplotlib."""
 

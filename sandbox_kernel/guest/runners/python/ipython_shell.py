@@ -229,6 +229,10 @@ class IPythonShell(Shell):
         # True of a terminal only; `exit` there ends the program.
         warnings.filterwarnings("ignore", message="To exit: use 'exit', 'quit', or Ctrl-D.")
 
+    def offer(self, names: Json) -> None:
+        """Among the names that `%who` leaves out."""
+        self._shell.push(names, interactive=False)
+
     def info(self) -> Json:
         """What RUNNER_READY says."""
         python = sys.version.replace("\n", "")
@@ -238,6 +242,7 @@ class IPythonShell(Shell):
             "language": "python",
             "version": sys.version.split()[0],
             "ipython": release.version,
+            "tools": True,
             "banner": banner % (python, release.version),
         }
 
@@ -335,6 +340,7 @@ class IPythonShell(Shell):
 
     def warm_up(self) -> None:
         """Format an error, which takes 70 ms the first time: an interrupt should not wait."""
+        getattr(self._shell, "logger", None)  # imported when it is first asked for, by a cell
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt as error:

@@ -64,6 +64,10 @@ class PlainShell(Shell):
         builtins.exit = builtins.quit = _Exit()  # type: ignore[assignment]
         sys.displayhook = self._show_result
 
+    def offer(self, names: Json) -> None:
+        """Beside the names of the cells."""
+        self.namespace.update(names)
+
     def use_figures(self) -> None:
         """Called after matplotlib was imported: it draws for the notebook, unless told else."""
         if "MPLBACKEND" not in os.environ:
@@ -77,6 +81,7 @@ class PlainShell(Shell):
             "language": "python",
             "version": sys.version.split()[0],
             "ipython": None,
+            "tools": True,
             "banner": python + "\nIPython is not installed here: no magics.",
         }
 

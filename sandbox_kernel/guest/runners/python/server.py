@@ -35,6 +35,7 @@ class Server:
             Kind.IS_COMPLETE: self._is_complete,
             Kind.COMM: self._comm,
             Kind.ATTACH: self._attach,
+            Kind.TOOLS: self._offer_tools,
         }
 
     def serve(self) -> None:
@@ -53,10 +54,18 @@ class Server:
         channel, loop = self._tools.channel, self._tools.loop
         if not channel.has_request:
             if not self._is_warm and not loop.wait(_PAUSE_S):
-                self._is_warm = True
-                self._shell.warm_up()
+                self._warm_up()
             loop.wait()
         return channel.receive()
+
+    def _warm_up(self) -> None:
+        """Once, what the first cells would wait for."""
+        if self._is_warm:
+            return
+        self._is_warm = True
+        self._shell.warm_up()
+        self._tools.sink.arm()  # starts its thread
+        self._flush_c = self._flush_c or _make_c_flush()
 
     def _recover(self, error: BaseException) -> None:
         """Something that isn't ours went through our own code."""
@@ -69,6 +78,8 @@ class Server:
         frame = request.frame
         meta = read_json(frame)
         if frame.kind == Kind.EXECUTE:
+            if meta.get("is_warm_up"):
+                self._warm_up()
             self._redirect(request.descriptors)
             content = self._execute(frame, meta)
             # Then the next cell may go on with the same pipes, which saves making new ones.
@@ -202,6 +213,14 @@ class Server:
         from .attaching import attach
 
         self._unseen = attach(meta)
+        return {"status": "ok"}
+
+    def _offer_tools(self, _frame: Frame, meta: Json) -> Json:
+        """Functions of the host's, known before any cell. Nobody waits for the reply."""
+        from .host_tools import HostTools, ToolError
+
+        module = HostTools(self._tools).offer(meta)
+        self._shell.offer({"tools": module, "ToolError": ToolError})
         return {"status": "ok"}
 
 

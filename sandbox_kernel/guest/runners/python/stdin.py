@@ -1,16 +1,19 @@
 """input(), getpass and sys.stdin: a request to the host, and a blocking wait for its answer.
 
 The answers come on a socket of their own, so that whoever waits here need not look at
-the requests that queue up behind the cell.
+the requests that queue up behind the cell. Those of the host's tools come there, too: once a
+tool was called, its thread reads the socket (`share`) and hands on what is ours.
 """
 
 import io
 import select
 import socket
 import threading
-from typing import Any, Callable, Optional
+from collections import deque
+from contextlib import suppress
+from typing import Any, Callable, Deque, List, Optional
 
-from ...framing import Decoder, Kind
+from ...framing import Decoder, Frame, Kind
 from .cells import Cells
 from .channel import Channel
 from .interrupts import Interrupts
@@ -33,10 +36,13 @@ class Input:
         self._socket.setblocking(False)
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
-        self._decoder = Decoder({Kind.INPUT_REPLY})
+        self._decoder = Decoder({Kind.INPUT_REPLY, Kind.TOOL_REPLY})
         self._channel, self._sink = channel, sink
         self._cells, self._interrupts = cells, interrupts
         self._lock = threading.Lock()
+        self._is_shared = False
+        self._handed: Deque[Optional[Frame]] = deque()  # None: there will be no more
+        self._bell = threading.Lock()
 
     def ask(self, prompt: str, is_password: bool = False) -> str:
         """Show `prompt`, wait for a line, return it without its end.
@@ -53,7 +59,10 @@ class Input:
             meta = {"prompt": prompt, "password": is_password}
             self._channel.send(Kind.INPUT_REQUEST, cell, meta)
             while True:
-                self._poll.poll()
+                if self._is_shared:
+                    self._bell.acquire()
+                else:
+                    self._poll.poll()
                 answer = self._read(cell)
                 if answer is not None:
                     return answer
@@ -69,20 +78,62 @@ class Input:
     def _read(self, cell: int) -> Optional[str]:
         """The answer for `cell` if it is there; drops answers for others."""
         with self._interrupts:
-            try:
-                chunk = self._socket.recv(65536)
-            except BlockingIOError:
-                return None
-            except OSError:
-                chunk = b""
-            if not chunk:
+            frames = self._take_handed() if self._is_shared else self._receive()
+            if frames is None:
                 raise EOFError("The sandbox's input was closed.")
-            for frame in self._decoder.feed(chunk):
-                if frame.cell == cell:
+            for frame in frames:
+                if frame.cell == cell and frame.kind == Kind.INPUT_REPLY:
                     if frame.meta:  # {"eof": true}
                         raise EOFError("There is no more input.")
                     return frame.data.decode("utf-8", "replace")
         return None
+
+    def _receive(self) -> Optional[List[Frame]]:
+        """What has come; None at the end."""
+        try:
+            chunk = self._socket.recv(65536)
+        except BlockingIOError:
+            return []
+        except OSError:
+            return None
+        return self._decoder.feed(chunk) if chunk else None
+
+    def _take_handed(self) -> Optional[List[Frame]]:
+        taken: List[Frame] = []
+        while self._handed:
+            frame = self._handed.popleft()
+            if frame is None:
+                self._handed.append(None)
+                return None
+            taken.append(frame)
+        return taken
+
+    def share(self) -> Optional[Callable[[], Optional[List[Frame]]]]:
+        """The caller's thread reads from here on: by what this returns, over and over.
+
+        It waits for what is not ours; None is the end. None in its place: a question is being
+        asked, and its thread reads.
+        """
+        if not self._lock.acquire(blocking=False):
+            return None
+        self._is_shared = True
+        self._bell.acquire(blocking=False)
+        self._lock.release()
+        return self._receive_for_others
+
+    def unshare(self) -> None:
+        """Nobody else reads after all."""
+        self._is_shared = False
+
+    def _receive_for_others(self) -> Optional[List[Frame]]:
+        self._poll.poll()
+        frames = self._receive()
+        ours = [frame for frame in frames or () if frame.kind == Kind.INPUT_REPLY]
+        self._handed.extend(ours if frames is not None else [None])
+        if ours or frames is None:
+            with suppress(RuntimeError):  # rung already
+                self._bell.release()
+        return None if frames is None else [f for f in frames if f.kind != Kind.INPUT_REPLY]
 
     def input(self, prompt: object = "", /) -> str:
         """What `builtins.input` is."""

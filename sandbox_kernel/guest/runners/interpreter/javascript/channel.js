@@ -6,7 +6,7 @@
 
 'use strict';
 
-const { Atomics, Buffer, Error, Number, process } = require('./globals.js');
+const { Atomics, Buffer, Error, Number, process, setImmediate } = require('./globals.js');
 const fs = require('fs');
 const net = require('net');
 
@@ -20,6 +20,9 @@ const requests = takeOver(3, O_RDONLY | O_NONBLOCK);
 const events = takeOver(4, O_WRONLY);
 
 let received = Buffer.alloc(0);
+// What came while a question was waiting for its answer.
+const early = [];
+let onRequest = () => {};
 
 // Opened again, the descriptor is ours alone: not inherited, and not blocking if we like.
 function takeOver(fd, mode) {
@@ -63,16 +66,21 @@ function write(message) {
 }
 
 function listen(handle) {
+  onRequest = handle;
   // On what could not be opened again this makes the descriptor non-blocking, too.
   const socket = new net.Socket({ fd: requests, readable: true, writable: false });
   socket.on('data', (chunk) => {
     feed(chunk);
-    for (let request; (request = next());) {
-      if (request.kind !== 'answer') handle(request); // answers to a question given up
-    }
+    handleAll();
   });
   socket.on('close', () => process.reallyExit(0));
   socket.on('error', () => process.reallyExit(LOST));
+}
+
+function handleAll() {
+  for (let request; (request = early.shift() ?? next());) {
+    if (request.kind !== 'answer') onRequest(request); // answers to a question given up
+  }
 }
 
 function feed(chunk) {
@@ -98,8 +106,13 @@ function ask(prompt, isPassword = false) {
   for (;;) {
     const answer = next();
     if (answer?.kind === 'answer') {
+      if (early.length || received.length) setImmediate(handleAll);
       if (answer.argument === 'ok') return answer.payload.toString();
       throw new Error('This client cannot answer questions.');
+    }
+    if (answer) {
+      early.push(answer);
+      continue;
     }
     const size = receive(chunk);
     if (size > 0) feed(Buffer.from(chunk.subarray(0, size)));

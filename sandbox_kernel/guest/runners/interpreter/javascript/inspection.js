@@ -233,6 +233,8 @@ function typeName(value) {
 }
 
 function describeFunction(name, value, isDetailed) {
+  const told = Object.getOwnPropertyDescriptor(value, Symbol.for('sandbox.described'))?.value;
+  if (told) return String(told);
   const source = sourceOf(value);
   const isNative = /\{\s*\[native code\]\s*\}$/.test(source);
   const isClass = /^class\b/.test(source);

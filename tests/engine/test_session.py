@@ -1,0 +1,331 @@
+"""A session between its runs: state, files that runs made, what is known of it, and its end."""
+
+import asyncio
+import os
+import re
+from datetime import UTC, datetime
+
+import pytest
+
+from sandbox_kernel import Limits
+from sandbox_kernel.engine import Strategy
+from sandbox_kernel.errors import FileRefused, RequestRefused, SessionClosed, SettingsError
+from tests.support import docker_engine
+
+STRATEGIES = list(Strategy)
+FRESH = [Strategy.PER_EXECUTION, Strategy.POOL]
+
+
+@pytest.fixture
+async def session(engine):
+    return await engine.create_session("python", labels={"user": "ann"})
+
+
+async def pool_kept_small(engine, strategy, **options):
+    return await engine.create_session(strategy=strategy, pool_size=1, **options)
+
+
+# --- state from run to run --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workspace", ["shared", "isolated"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+async def test_what_lives_from_run_to_run(engine, strategy, workspace):
+    session = await pool_kept_small(engine, strategy, workspace=workspace)
+    await session.files.write("given.txt", "given")
+    first = await session.execute(
+        "mine = 1\nopen('made.txt', 'w').write('made')\nopen('given.txt', 'a').write('!')"
+    )
+    assert sorted(file.name for file in first.files) == ["given.txt", "made.txt"]
+    second = await session.execute(
+        "import os; print(sorted(os.listdir()), open('given.txt').read(), 'mine' in globals())"
+    )
+    is_shared = workspace == "shared"
+    names = ["given.txt", "made.txt"] if is_shared else ["given.txt"]
+    assert second.stdout == (
+        f"{names} {'given!' if is_shared else 'given'} {strategy is Strategy.PER_SESSION}\n"
+    )
+    assert second.files == []
+    # And what runs made is there for the caller, wherever they ran.
+    assert await session.files.read("made.txt") == b"made"
+    assert await session.files.read("given.txt") == b"given!"
+    count = 1 if strategy is Strategy.PER_SESSION else 2
+    assert [one.runs for one in session.info().sandboxes] == [2 if count == 1 else 1] * count
+
+
+@pytest.mark.parametrize("strategy", FRESH)
+async def test_what_a_run_removes_or_hides_is_so_in_the_next_where_they_share(engine, strategy):
+    session = await pool_kept_small(engine, strategy, workspace="shared")
+    result = await session.execute(
+        "import os; os.remove('a'); open('.hidden', 'w').write('h')\n"
+        "os.mkdir('__pycache__'); open('__pycache__/x.pyc', 'w').write('c')",
+        files={"a": "1", "b": "2"},
+    )
+    assert result.files == []
+    assert (await session.execute("import os; sorted(os.listdir())")).text == (
+        "['.hidden', '__pycache__', 'b']"
+    )
+
+
+async def test_runs_of_a_session_whose_sandboxes_live_for_one_run_go_on_at_once(engine):
+    session = await engine.create_session(strategy=Strategy.PER_EXECUTION)
+    met = "import time; begun = time.time(); time.sleep(0.5); print(begun, time.time())"
+    results = await asyncio.gather(*(session.execute(met) for _ in range(3)))
+    spans = [tuple(map(float, result.stdout.split())) for result in results]
+    assert max(begin for begin, _ in spans) < min(end for _, end in spans)
+    assert len({one.id for one in session.info().sandboxes}) == 3
+    assert all(one.ended is not None for one in session.info().sandboxes)
+
+
+async def test_runs_of_one_sandbox_wait_for_each_other(session):
+    code = "import os; assert not os.path.exists('lock'); open('lock', 'w').close()\n"
+    code += "import time; time.sleep(0.05); os.remove('lock')"
+    results = await asyncio.gather(*(session.execute(code) for _ in range(5)))
+    assert all(result.ok for result in results)
+    assert session.info().runs == 5
+
+
+async def test_another_language_shares_the_files_and_has_variables_of_its_own(engine, backend):
+    session = await engine.create_session("python")
+    await session.execute("x = 1\nopen('a', 'w').write('from python')")
+    result = await session.execute("x=5; cat a; echo again > b", language="sh")
+    assert (result.stdout, [file.name for file in result.files]) == ("from python", ["b"])
+    assert (await session.execute("echo $x", language="bash")).stdout == "5\n"
+    assert (await session.execute("x, open('b').read()")).text == "(1, 'again\\n')"
+    with pytest.raises(SettingsError, match=r"'cobol'.*python"):
+        await session.execute("1", language="cobol")
+
+
+async def test_a_restart_loses_the_variables_and_keeps_the_files(session):
+    await session.execute("x = 1; open('a', 'w').write('1')")
+    await session.restart()
+    assert (await session.execute("'x' in globals(), open('a').read()")).text == "(False, '1')"
+
+
+# --- questions --------------------------------------------------------------------------
+
+
+async def test_completions_and_documentation_know_the_variables(session):
+    await session.execute("import math\ndef mine(): 'what it does'")
+    found = await session.complete("math.sq")
+    assert "sqrt" in " ".join(found["matches"])
+    assert (await session.complete("math.sq + 1", 7))["matches"]
+    told = await session.inspect("mine")
+    assert told["found"]
+    assert "what it does" in told["data"]["text/plain"]
+
+
+async def test_what_needs_a_sandbox_that_stays_is_refused_with_the_remedy(engine):
+    session = await engine.create_session(strategy="per_execution", allow_forward=True)
+    for ask in (session.complete, session.inspect):
+        with pytest.raises(RequestRefused, match="PER_SESSION"):
+            await ask("a")
+    with pytest.raises(RequestRefused, match="PER_SESSION"):
+        session.forward(8000)
+    await session.restart()  # every run begins anew as it is
+
+
+# --- knowing ----------------------------------------------------------------------------
+
+
+async def test_info_tells_everything_without_asking_the_sandbox(session, backend):
+    before = session.info()
+    assert (before.runs, before.state, before.generated) == (0, "idle", ())
+    assert [(one.runs, one.ended) for one in before.sandboxes] == [(0, None)]
+    await session.execute("open('a', 'w').write('1')")
+    await session.execute("open('b', 'w').write('1')")
+    now = datetime.now(UTC)
+    info = session.info()
+    assert re.fullmatch(r"[0-9a-f]{32}", info.id)
+    assert (info.id, info.language, info.backend) == (session.id, "python", backend)
+    assert (info.strategy, info.workspace, info.labels) == (
+        "per_session",
+        "shared",
+        {"user": "ann"},
+    )
+    assert info.boundary
+    assert (info.image is not None) == (backend == "docker")
+    assert before.created == info.created <= info.last_used <= now
+    assert before.last_used < info.last_used
+    assert (info.runs, info.generated, info.dependencies_checksum) == (2, ("a", "b"), "")
+    assert [one.runs for one in info.sandboxes] == [2]
+    await session.close()
+    closed = session.info()
+    assert (closed.state, closed.boundary) == ("closed", info.boundary)
+    assert closed.sandboxes[0].ended is not None
+
+
+async def test_labels_are_the_callers_own_copy(engine):
+    labels = {"user": "ann"}
+    session = await engine.create_session(labels=labels)
+    labels["user"] = "bob"
+    session.info().labels["user"] = "eve"
+    assert engine.sessions({"user": "ann"}) == [session]
+
+
+async def test_generated_files_are_told_for_each_run_and_in_all(session):
+    first = await session.execute("open('a', 'w').write('1'); open('.h', 'w').write('1')")
+    assert [(file.name, file.size) for file in first.files] == [("a", 1)]
+    await session.files.write("input", "1")
+    second = await session.execute("open('sub.txt', 'w').write('22'); open('a', 'a').write('1')")
+    assert sorted((file.name, file.size) for file in second.files) == [("a", 2), ("sub.txt", 2)]
+    assert (await session.execute("1")).files == []
+    assert session.info().generated == ("a", "sub.txt")
+
+
+async def test_files_of_a_run_that_was_stopped_are_not_the_next_ones(session):
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(
+            session.execute("open('a', 'w').write('1')\nimport time; time.sleep(60)"), 0.5
+        )
+    assert [file.name for file in (await session.execute("open('b', 'w').write('1')")).files] == [
+        "b"
+    ]
+
+
+# --- files that go in with a run --------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+async def test_files_are_there_when_the_code_begins(engine, strategy):
+    session = await pool_kept_small(engine, strategy)
+    result = await session.execute(
+        "print(open('a.txt').read(), open('d/e.bin', 'rb').read()); open('a.txt', 'a').write('!')",
+        files={"a.txt": "é", "d/e.bin": b"\xff\x00"},
+    )
+    assert result.stdout == "é b'\\xff\\x00'\n"
+    assert [file.name for file in result.files] == ["a.txt"]
+
+
+@pytest.mark.parametrize("name", ["../a", "/etc/passwd", "a/../../b", "", "a\0b", "x" * 300])
+async def test_a_file_that_leaves_the_workspace_is_refused_and_nothing_runs(session, name):
+    with pytest.raises(RequestRefused):
+        await session.execute("ran = 1", files={name: b"x"})
+    assert (await session.execute("'ran' in globals()")).text == "False"
+
+
+async def test_a_strange_name_is_only_a_name(session):
+    names = ["a\nb", "-rf", "$(touch x)", "<img onerror=x>", "\u202eb"]
+    result = await session.execute(
+        "import os; print(sorted(os.listdir()) == sorted(names))".replace("names", repr(names)),
+        files=dict.fromkeys(names, "1"),
+    )
+    assert result.stdout == "True\n"
+
+
+# --- the end ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+async def test_only_what_runs_made_is_kept_and_nothing_is_overwritten(engine, strategy, tmp_path):
+    session = await pool_kept_small(engine, strategy)
+    await session.files.write("input.txt", "not generated")
+    await session.execute(
+        "import os\nos.mkdir('charts')\nopen('charts/a.txt', 'w').write('a')\n"
+        "open('taken', 'w').write('theirs')\nopen('evil.pth', 'w').write('import os')\n"
+        "open('\\x1b[2J', 'w').write('x'); open('.hidden', 'w').write('x')"
+    )
+    (tmp_path / "taken").write_text("mine")
+    kept = {one.name: one for one in await session.close(keep_generated=tmp_path)}
+    assert sorted(kept) == ["\x1b[2J", "charts/a.txt", "evil.pth", "taken"]
+    assert kept["charts/a.txt"].path == tmp_path / "charts" / "a.txt"
+    assert (tmp_path / "charts" / "a.txt").read_text() == "a"
+    assert (tmp_path / "taken").read_text() == "mine"
+    assert "not overwritten" in kept["taken"].reason
+    assert "Python runs it" in kept["evil.pth"].reason
+    assert kept["\x1b[2J"].path is None
+    assert sorted(os.listdir(tmp_path)) == ["charts", "taken"]
+    assert await session.close(keep_generated=tmp_path / "again") == list(kept.values())
+
+
+async def test_files_that_went_with_their_sandbox_are_told_and_not_mistaken(session, tmp_path):
+    await session.execute("open('a', 'w').write('1'); open('b', 'w').write('1')")
+    session._place.seats[0]._guest.sandbox.kill()
+    await session._place.seats[0]._guest.sandbox.death()
+    await session.execute("open('b', 'w').write('2')")
+    await session.files.write("a", "the caller's own")
+    kept = {one.name: one for one in await session.close(keep_generated=tmp_path)}
+    assert kept["a"].path is None
+    assert "sandbox is gone" in kept["a"].reason
+    assert (tmp_path / "b").read_text() == "2"
+    assert os.listdir(tmp_path) == ["b"]
+
+
+async def test_a_directory_that_cannot_be_made_leaves_the_session_open(session, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileRefused, match="cannot be made"):
+        await session.close(keep_generated=tmp_path / "file" / "out")
+    assert not session.is_closed
+    assert (await session.execute("1 + 1")).text == "2"
+
+
+async def test_a_session_may_be_closed_by_many_and_is_gone_for_all(session, engine):
+    assert await asyncio.gather(*(session.close() for _ in range(3))) == [[], [], []]
+    assert await session.close() == []
+    uses = [
+        session.execute("1"),
+        session.run("true"),
+        session.complete("a"),
+        session.inspect("a"),
+        session.restart(),
+        session.files.list(),
+        session.files.read("a"),
+        session.files.write("a", "b"),
+    ]
+    for use in uses:
+        with pytest.raises(SessionClosed, match="Create another"):
+            await use
+    with pytest.raises(SessionClosed):
+        session.forward(8000)
+    await session.interrupt()
+    assert session.is_closed
+    assert engine.sessions() == []
+
+
+async def test_a_session_is_a_context_that_closes_it(engine):
+    async with await engine.create_session() as session:
+        assert (await session.execute("1 + 1")).text == "2"
+    assert session.is_closed
+    with pytest.raises(LookupError):
+        async with await engine.create_session() as another:
+            raise LookupError
+    assert another.is_closed
+
+
+async def test_a_session_that_is_closed_while_its_run_gets_a_sandbox_leaves_none(engine):
+    for delay_s in (0, 0.02, 0.1):
+        session = await engine.create_session(strategy="per_execution")
+        task = asyncio.create_task(session.execute("import time; time.sleep(60)"))
+        await asyncio.wait([task], timeout=delay_s)
+        await session.close()
+        assert session._place.seats == []
+        with pytest.raises(SessionClosed):
+            await asyncio.wait_for(task, 20)
+
+
+async def test_no_session_sees_anothers_processes_or_files(engine):
+    one, other = await asyncio.gather(engine.create_session(), engine.create_session())
+    await one.execute("open('secret', 'w').write('1')")
+    seen = await other.execute("import os; print(os.listdir(), os.path.exists('secret'))")
+    assert seen.stdout == "[] False\n"
+
+
+async def test_the_environment_and_limits_are_those_of_the_session(engine, backend):
+    session = await engine.create_session(
+        environment={"MINE": "a b"}, limits=Limits(workspace_bytes=2 * 2**20)
+    )
+    result = await session.execute("import os; os.environ['MINE']")
+    assert result.text == "'a b'"
+    result = await session.execute("open('big', 'wb').write(b'x' * 2**22)")
+    assert "2 MiB in" in " ".join(result.error.traceback)
+
+
+async def test_an_image_of_ones_own_is_used(engine, backend):
+    if backend != "docker":
+        with pytest.raises(SettingsError, match="image"):
+            await engine.create_session(image="sandbox-kernel/base")
+        return
+    docker_engine.require_image("sandbox-kernel/base")
+    session = await engine.create_session(image="sandbox-kernel/base")
+    assert session.info().image == "sandbox-kernel/base"
+    assert (await session.execute("1 + 1")).text == "2"
