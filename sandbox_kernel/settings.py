@@ -7,6 +7,8 @@ Rule 1: a cell never reaches this module: nothing here is read from a guest.
 Rule 2: what is not understood is refused, never skipped: a misspelt `netwrok` that is
         ignored would leave its owner believing in a limit that isn't there.
 Rule 3: a stronger source replaces a weaker one whole; values are never mixed.
+Rule 4: a secret has no text that could be shown, and comes from no command line, where
+        every user of the machine would see it.
 
 To add a setting: a row in `TABLE` and, if it isn't a limit, a field in `Settings`.
 """
@@ -43,6 +45,25 @@ class Setting(NamedTuple):
     help: str
     example: str
     is_limit: bool = False
+    is_secret: bool = False
+
+
+class Secret:
+    """A text that is neither printed nor compared by accident. `reveal` gives it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a secret is not pickled")
 
 
 class Settings(NamedTuple):
@@ -65,8 +86,13 @@ class Settings(NamedTuple):
     declared_dependencies: tuple[str, ...]
     allowed_dependencies: tuple[str, ...]
     dependency_cache_bytes: int
+    is_shared: bool
+    model: str | None
+    model_url: str | None
+    model_key: Secret | None
+    mcp_token: Secret | None
     sources: dict[str, str]
-    texts: dict[str, str]  # every setting as it was written, for `doctor`
+    texts: dict[str, str]  # every setting as it was written, but for secrets, for `doctor`
 
     @classmethod
     def load(
@@ -105,7 +131,7 @@ class Settings(NamedTuple):
             **{row.field: values[row.name] for row in TABLE if not row.is_limit},
             limits=Limits(**{row.field: values[row.name] for row in TABLE if row.is_limit}),
             sources={name: source for name, (_, source) in chosen.items()},
-            texts={name: text for name, (text, _) in chosen.items()},
+            texts={row.name: _shown(row, chosen[row.name][0]) for row in TABLE},
         )
 
 
@@ -196,6 +222,36 @@ def _cache_size(text: str) -> int:
     return parse_size(text, "dependency_cache")
 
 
+def _switch(text: str) -> bool:
+    return _one_of("on", "off")(text.lower()) == "on"
+
+
+def _model(text: str) -> str | None:
+    if len(text) > 200 or any(c.isspace() or not c.isprintable() for c in text):
+        raise ValueError("it is not the name of a model")
+    return text or None
+
+
+def _model_url(text: str) -> str | None:
+    if not text:
+        return None
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(text)  # ValueError where there is half an IPv6 address
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("it is not an http or https address")
+    if "@" in parts.netloc:
+        raise ValueError("a key in an address is shown everywhere: set model_key")
+    return text.rstrip("/")
+
+
+def _secret(text: str) -> Secret | None:
+    # What a header may hold. The reason doesn't repeat the text.
+    if not (text.isascii() and text.isprintable()) or " " in text or len(text) > 4096:
+        raise ValueError("it has characters that no key has, or far too many")
+    return Secret(text) if text else None
+
+
 # Compiled at use: hardly anyone sets a variable, and everyone imports this.
 _VARIABLE = r"([A-Za-z_][A-Za-z0-9_]*)=([^\0]*)"
 # A comma only separates when a name follows, so that values may hold commas.
@@ -218,6 +274,7 @@ _FIELDS = {
     "dependency": "declared_dependencies",
     "allow_dependency": "allowed_dependencies",
     "dependency_cache": "dependency_cache_bytes",
+    "share": "is_shared",
 }
 
 
@@ -250,6 +307,27 @@ TABLE: tuple[Setting, ...] = (
     _row("dependency", _packages, "", "pandas==3.*", "a package that is there from the start"),
     _row("allow_dependency", _package_names, "", "pandas,plotly", "names that cells may ask for"),
     _row("dependency_cache", _cache_size, "10g", "10g", "of all installed packages together"),
+    _row("share", _switch, "on", "off", "whether your own programs may attach to a notebook"),
+    _row("model", _model, "", "gpt-5-mini", "the language model of chat and %%ask"),
+    _row(
+        "model_url",
+        _model_url,
+        "",
+        "http://127.0.0.1:11434/v1",
+        "its OpenAI-compatible endpoint; the default is OpenAI's own",
+    ),
+    Setting(
+        *("model_key", "model_key", _secret, ""),
+        help="its key; from the environment or the settings file only",
+        example="the key that your provider gave you",
+        is_secret=True,
+    ),
+    Setting(
+        *("mcp_token", "mcp_token", _secret, ""),
+        help="what clients of `mcp --http` must know; from the environment or the settings file",
+        example="32 random characters",
+        is_secret=True,
+    ),
     _limit_row("memory", "memory_bytes", "2g", "2g", "memory of the whole sandbox"),
     _limit_row("cpus", "cpus", "2", "2", "CPUs it may keep busy"),
     _limit_row("processes", "processes", "256", "256", "processes and threads"),
@@ -274,6 +352,8 @@ def _from_options(options: Mapping[str, str], source: str) -> dict[str, tuple[st
     for name, text in options.items():
         name = name.lstrip("-").replace("-", "_")
         _require_known(name, source)
+        if _ROWS[name].is_secret and source == "kernelspec":
+            raise _visible_secret(name)
         found[name] = (text, source)
     return found
 
@@ -354,11 +434,32 @@ def _parse(row: Setting, text: str, source: str) -> Any:
 
 
 def _refusal(row: Setting, text: str, source: str, reason: str) -> SettingsError:
-    shown = text if len(text) <= 200 else text[:200] + "…"
     return SettingsError(
-        f"The setting {row.name} from {_origin(row.name, source)} is {shown!r}, which is refused: "
+        f"The setting {row.name} from {_origin(row.name, source)} is {_quoted(row, text)}, "
+        "which is refused: "
         f"{reason.rstrip('.')}. Write for example {row.example}, or leave it out."
     )
+
+
+def _visible_secret(name: str) -> SettingsError:
+    return SettingsError(
+        f"The setting {name} is a secret, and cannot come from {_origin(name, 'kernelspec')}: "
+        "every user of this machine can read that. Take it out, and set the environment variable "
+        f"{PREFIX}{name.upper()} or write {name} into the settings file. Who may have seen it "
+        "can use it: replace it."
+    )
+
+
+def _shown(row: Setting, text: str) -> str:
+    """What may be seen of a setting."""
+    return "(set)" if row.is_secret and text else text
+
+
+def _quoted(row: Setting, text: str) -> str:
+    if row.is_secret:
+        return "a text that is not shown"
+    text = re.sub(r"(//)[^/]*@", r"\1…@", text)  # an address may hold a password
+    return repr(text if len(text) <= 200 else text[:200] + "…")
 
 
 def _origin(name: str, source: str) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 # Anything not listed is a unit test and runs first.
 LATE_FOLDERS = [
-    *("guest", "guest_runners", "session", "backends", "cli", "conformance", "clients"),
+    *("guest", "guest_runners", "session", "backends", "cli", "conformance", "clients", "sharing"),
     *("escape", "benchmarks", "browser"),
 ]
 

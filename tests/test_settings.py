@@ -1,6 +1,7 @@
 """Settings: who wins, and what is refused."""
 
 import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -274,9 +275,9 @@ def test_every_limit_can_be_set():
 
 
 def test_every_example_is_accepted(environ):
-    """But for the interpreter and the image, which a machine may not have."""
+    """But for the interpreter and the image, which a machine may not have, and secrets."""
     for row in TABLE:
-        if row.name not in ("python", "image"):
+        if row.name not in ("python", "image") and not row.is_secret:
             Settings.load({row.name: row.example}, environ=environ)
 
 
@@ -284,3 +285,58 @@ def test_loading_leaves_the_environment_alone(environ):
     before = dict(os.environ)
     Settings.load(environ=environ)
     assert dict(os.environ) == before
+
+
+# --- secrets --------------------------------------------------------------------------
+
+KEY = "sk-canary-123"
+
+
+def test_a_key_comes_from_the_environment_and_is_not_shown(environ):
+    loaded = Settings.load(environ=environ | {"SANDBOX_KERNEL_MODEL_KEY": KEY})
+    assert loaded.model_key.reveal() == KEY
+    assert loaded.texts["model_key"] == "(set)"
+    assert loaded.sources["model_key"] == "environment SANDBOX_KERNEL_MODEL_KEY"
+    assert KEY not in repr(loaded)
+
+
+def test_a_key_comes_from_the_settings_file(environ, write_file):
+    write_file(f'model_key = "{KEY}"\n')
+    loaded = Settings.load(environ=environ)
+    assert loaded.model_key.reveal() == KEY
+    assert KEY not in repr(loaded)
+
+
+@pytest.mark.parametrize("name", ["model_key", "model-key", "--model-key"])
+def test_a_key_in_a_command_line_is_refused_and_not_repeated(environ, name):
+    with pytest.raises(SettingsError, match="SANDBOX_KERNEL_MODEL_KEY") as told:
+        Settings.load({name: KEY}, environ=environ)
+    assert "every user of this machine" in str(told.value)
+    assert KEY not in str(told.value)
+
+
+@pytest.mark.parametrize("text", [f"{KEY} {KEY}", f"{KEY}\nX", f"{KEY}é", KEY * 1000])
+def test_a_key_that_no_header_holds_is_refused_and_not_repeated(environ, text):
+    with pytest.raises(SettingsError, match="model_key") as told:
+        Settings.load(environ=environ | {"SANDBOX_KERNEL_MODEL_KEY": text})
+    assert KEY not in str(told.value)
+
+
+def test_a_secret_is_not_pickled(environ):
+    loaded = Settings.load(environ=environ | {"SANDBOX_KERNEL_MODEL_KEY": KEY})
+    with pytest.raises(TypeError):
+        pickle.dumps(loaded)
+
+
+@pytest.mark.parametrize(
+    "text", ["ftp://h/v1", "localhost:11434", "http://", "http://[::1/v1", f"http://u:{KEY}@h/v1"]
+)
+def test_an_address_that_is_none_is_refused(environ, text):
+    with pytest.raises(SettingsError, match="model_url") as told:
+        Settings.load({"model_url": text}, environ=environ)
+    assert KEY not in str(told.value)
+
+
+@pytest.mark.parametrize("text", ["http://127.0.0.1:11434/v1", "https://[::1]:8000/v1/"])
+def test_an_address_of_an_endpoint_is_accepted(environ, text):
+    assert Settings.load({"model_url": text}, environ=environ).model_url == text.rstrip("/")

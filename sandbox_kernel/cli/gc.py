@@ -33,9 +33,10 @@ def add(commands: Any) -> None:
 
 def collect(arguments: argparse.Namespace) -> int:
     from sandbox_kernel import backends
+    from sandbox_kernel.sharing.listing import collect_garbage
 
     max_bytes, max_age_s = _bounds(arguments)
-    removed, code = [], 0
+    removed, code = collect_garbage(), 0
     for name in backends.names():
         try:
             backend = backends.get(name)

@@ -21,7 +21,13 @@ ALL, PYTHON = "all", "python"
 
 def add(commands: Any) -> None:
     _add_install(commands)
-    listing = commands.add_parser("list", help="show the kernels that install wrote")
+    listing = commands.add_parser(
+        "list",
+        help="show the kernels that install wrote, or the live sessions of notebooks",
+        description="Show the kernels that install wrote; with --sessions the live sessions of "
+        "notebooks, to which programs of yours may attach by their ids.",
+    )
+    listing.add_argument("--sessions", action="store_true", help="live sessions instead")
     listing.set_defaults(execute=list_kernels)
     removal = commands.add_parser("remove", help="remove a kernel that install wrote")
     removal.add_argument("name", metavar="NAME", help="as `list` shows it")
@@ -168,6 +174,8 @@ def _shadow_note(spec: Kernelspec) -> str:
 
 
 def list_kernels(arguments: argparse.Namespace) -> int:
+    if arguments.sessions:
+        return _list_sessions()
     from sandbox_kernel import kernelspecs
 
     ours = [spec for spec in kernelspecs.installed() if spec.is_ours]
@@ -184,6 +192,24 @@ def list_kernels(arguments: argparse.Namespace) -> int:
     for spec in ours:
         print(f"{spec.name}: {spec.directory}")
     return 0
+
+
+def _list_sessions() -> int:
+    import asyncio
+
+    from sandbox_kernel.cli.run import printable
+    from sandbox_kernel.sharing.listing import list_shared
+
+    found = asyncio.run(list_shared())
+    if not found:
+        print("No notebook with a sandbox kernel is open, or none is shared.")
+    for session in found:
+        notebook = printable(session.notebook) or "a notebook without a name"
+        print(
+            f"{session.id}  {session.language}, {session.state}, since {session.started[:19]}Z, "
+            f"kernel process {session.pid}: {notebook}"
+        )
+    return DONE
 
 
 def _in_force(spec: Kernelspec) -> tuple[str, str]:

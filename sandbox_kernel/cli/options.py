@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Iterable
 
-from sandbox_kernel.settings import REPEATABLE, TABLE
+from sandbox_kernel.settings import REPEATABLE, TABLE, Setting
 
 # Written first, in this order; the others follow in the table's.
 _LEADING = ("language", "backend", "python", "memory", "cpus", "timeout", "outputs", "network")
@@ -23,8 +23,14 @@ def add_settings(parser: argparse.ArgumentParser, *, without: Iterable[str] = ()
             dest=f"setting_{name}",
             metavar=row.example,
             action="append" if name in REPEATABLE else "store",
-            help=row.help + (f" (default: {row.default})" if row.default else ""),
+            help=_help(row),
         )
+
+
+def _help(row: Setting) -> str:
+    if row.is_secret:
+        return argparse.SUPPRESS  # understood only so that `Settings.load` can say what to do
+    return row.help.replace("%", "%%") + (f" (default: {row.default})" if row.default else "")
 
 
 def chosen_settings(arguments: argparse.Namespace) -> dict[str, str]:

@@ -7,6 +7,7 @@
     execution    execute requests          answers      contents of replies (pure)
     iopub        events -> broadcasts      stdin        input() -> the client that asked
     magics       `%sandbox` lines          warming      what later kernels start with
+    drivers      programs of this user that share the session (see `sandbox_kernel.sharing`)
     history · comms · usage · watch · log
 
 Rule 1: the host alone speaks Jupyter. No port, key or connection file goes inside.

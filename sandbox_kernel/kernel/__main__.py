@@ -132,7 +132,10 @@ def _server(where: connection.Connection, prepared: _Prepared) -> Server:
     admit = OutputPolicy(settings.outputs).admit_bundle
     language = languages.get(settings.language)
     packages = Packages(session, plain, settings, made)
-    server = Server(where, Inside(session, None, language, version, admit, packages))
+    inside = Inside(
+        session, None, language, version, admit, packages, settings.is_shared, settings
+    )
+    server = Server(where, inside)
     hears.append(server)
     return server
 

@@ -120,6 +120,12 @@ class Packages:
             return
         await self._install(self._admitted(texts, "This cell"), hear)
 
+    @property
+    def packages(self) -> list[tuple[str, str]]:
+        """Name and version of all that is attached."""
+        layers = self._made.attached if self._made is not None else []
+        return [package for layer in layers for package in layer.packages]
+
     def close(self) -> None:
         if self._made is not None:
             self._made.close()

@@ -10,12 +10,12 @@ Rule 3: an interrupt ends a cell in every phase: while the sandbox starts, while
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from sandbox_kernel import events
-from sandbox_kernel.errors import SandboxKernelError
-from sandbox_kernel.kernel import answers, magics, polyglot
+from sandbox_kernel.errors import RequestRefused, SandboxKernelError
+from sandbox_kernel.kernel import answers, ask, magics, polyglot
 from sandbox_kernel.kernel.history import History
 from sandbox_kernel.kernel.iopub import Broadcast, Parent, error_content
 from sandbox_kernel.kernel.requests import Inside
@@ -23,6 +23,8 @@ from sandbox_kernel.kernel.stdin import Stdin
 from sandbox_kernel.kernel.wire import Json, Message, utc_now
 
 if TYPE_CHECKING:
+    from sandbox_kernel.kernel.drivers import DrivenCell, Drivers
+    from sandbox_kernel.kernel.talk import Hear, Talk
     from sandbox_kernel.session import Outcome
 
 T = TypeVar("T")
@@ -95,10 +97,19 @@ def _expressions(value: Any) -> dict[str, str]:
 
 
 class Executor:
-    """Runs one execute request at a time, in what is `inside`."""
+    """Runs one execute request at a time, in what is `inside`.
+
+    Args:
+        share: gives who lets other programs in, for those who ask about it in a cell.
+    """
 
     def __init__(
-        self, inside: Inside, broadcast: Broadcast, stdin: Stdin, history: History
+        self,
+        inside: Inside,
+        broadcast: Broadcast,
+        stdin: Stdin,
+        history: History,
+        share: Callable[[], Drivers | None] = lambda: None,
     ) -> None:
         self.execution_count = 0
         self._inside = inside
@@ -106,7 +117,11 @@ class Executor:
         self._broadcast = broadcast
         self._stdin = stdin
         self._history = history
-        self._magics = magics.Magics(inside.session) if inside.session is not None else None
+        session = inside.session
+        self._magics = magics.Magics(session, share=share) if session is not None else None
+        self._news: list[str] = []
+        self._talk: Talk | None = None
+        self._failed: ask.FailedCell | None = None  # the cell before
         self._host_work: asyncio.Task[Any] | None = None
         self._is_interrupted = False
 
@@ -116,14 +131,22 @@ class Executor:
             self._is_interrupted = True
             self._host_work.cancel()
 
-    async def execute(self, message: Message) -> Reply:
-        """Run the cell in `message`."""
+    def tell(self, news: str) -> None:
+        """Show `news` with the next cell: what another driver did to the session."""
+        self._news.append(news)
+
+    async def execute(self, message: Message, driven: DrivenCell | None = None) -> Reply:
+        """Run the cell in `message`, or the one that a driver asked for by it."""
         started = utc_now()
         try:
             request = Request.read(message.content)
         except Refusal as refusal:
+            if driven is not None:
+                driven.refuse(RequestRefused(refusal.value))
             return self._refuse(message, refusal, started)
-        cell = _Cell(self, message, request)
+        cell = _Cell(self, message, request, driven)
+        if driven is not None:
+            driven.note_running()
         self._announce(cell)
         try:
             outcome = await self._run(cell)
@@ -133,6 +156,8 @@ class Executor:
         except SandboxKernelError as error:
             outcome = None
             cell.fail(_failure(type(error).__name__, str(error)))
+            if driven is not None:
+                driven.refuse(error)
         finally:
             self._stdin.close()
         return self._conclude(cell, outcome, started)
@@ -167,18 +192,53 @@ class Executor:
         packages = self._inside.packages
         if packages is not None and packages.is_due:
             await self._interruptible(packages.prepare(cell.hear))
+        self._tell_news(cell)
+        if cell.driven is not None:
+            return await self._run_driven(cell, cell.driven)
         comment = "#" if self._inside.language.name == "python" else ""
         lines, code = magics.split(cell.request.code, comment)
-        routed = self._route(code)
+        asked = self._asked(code)
+        routed = self._route(code) if asked is None else polyglot.Routed("", code)
         for line in lines:
             await self._run_magic(line, cell)
+        if asked is not None:
+            return await self._ask_model(asked, cell)
         if lines and magics.is_blank(code) and not cell.request.user_expressions:
             return None
-        request = cell.request
         options: dict[str, Any] = {"runner": routed.runner} if routed.runner else {}
+        return await self._run_inside(cell, routed.code, options)
+
+    async def _run_driven(self, cell: _Cell, driven: DrivenCell) -> Outcome | None:
+        """What a driver asked for goes inside as it is: no line of it is done on the host."""
+        if driven.packages is None:
+            return await self._run_inside(cell, driven.code, driven.options)
+        packages = self._inside.packages
+        if packages is None:
+            raise Refusal("RequestRefused", "This kernel has no place for packages.")
+        await self._interruptible(packages.install(driven.packages, cell.hear))
+        return None
+
+    def _asked(self, code: str) -> ask.Asked | None:
+        try:
+            return ask.require_prompt(ask.read(code)) if ask.is_asked(code) else None
+        except magics.UsageError as error:
+            raise Refusal("UsageError", str(error)) from None
+
+    async def _ask_model(self, asked: ask.Asked, cell: _Cell) -> Outcome:
+        from sandbox_kernel.kernel.talk import Talk  # only who asks pays
+
+        self._talk = self._talk or Talk(self._inside)
+
+        async def run(code: str, hear: Hear) -> Outcome:
+            return await self._run_inside(cell, code, {"on_event": hear})
+
+        return await self._interruptible(self._talk.ask(asked, run, cell.hear, self._failed))
+
+    async def _run_inside(self, cell: _Cell, code: str, options: dict[str, Any]) -> Outcome:
+        assert self._session is not None
+        request = cell.request
         return await self._session.execute(
-            routed.code,
-            on_event=cell.hear,
+            code,
             on_cell=cell.remember,
             silent=request.is_silent,
             store_history=request.store_history,
@@ -186,8 +246,15 @@ class Executor:
             user_expressions=request.user_expressions,
             execution_count=cell.parent.execution_count,
             request_id=cell.message.msg_id,
-            **options,
+            **{"on_event": cell.hear, **options},
         )
+
+    def _tell_news(self, cell: _Cell) -> None:
+        if cell.request.is_silent:
+            return
+        news, self._news = self._news, []
+        for text in news:
+            cell.hear(events.TextWritten(0, "stderr", f"[sandbox] {text}\n"))
 
     def _route(self, code: str) -> polyglot.Routed:
         try:
@@ -234,6 +301,8 @@ class Executor:
         failure = cell.failure if outcome is None else outcome.error
         if failure is not None:
             cell.fail(failure)
+        if cell.driven is not None:
+            cell.driven.conclude(outcome, failure)
         status: Json = {"status": "ok"}
         if failure is not None:
             status = {"status": "error", **error_content(failure)}
@@ -244,6 +313,7 @@ class Executor:
         request = cell.request
         if request.store_history and request.code.strip():
             self._history.record(self.execution_count, request.code, cell.result_text)
+            self._failed = ask.FailedCell(request.code, failure) if failure is not None else None
         is_abort_wanted = failure is not None and request.stop_on_error and not request.is_silent
         return self._reply(status, started, outcome, is_abort_wanted)
 
@@ -264,10 +334,16 @@ class Executor:
 
     def hear(self, cell: _Cell, event: events.Event) -> None:
         """One event of the running cell."""
+        if cell.driven is not None:
+            cell.driven.hear(event)
         if isinstance(event, events.InputRequested):
-            self._stdin.ask(cell.message, event.prompt, is_password=event.is_password)
-        else:
-            self._broadcast.show(event, cell.parent)
+            if cell.driven is None:
+                self._ask(cell, event)
+            return
+        self._broadcast.show(event, cell.parent)
+
+    def _ask(self, cell: _Cell, event: events.InputRequested) -> None:
+        self._stdin.ask(cell.message, event.prompt, is_password=event.is_password)
 
     def remember(self, number: int, parent: Parent) -> None:
         self._broadcast.remember(number, parent)
@@ -276,15 +352,26 @@ class Executor:
 class _Cell:
     """One execute request on its way."""
 
-    def __init__(self, executor: Executor, message: Message, request: Request) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        message: Message,
+        request: Request,
+        driven: DrivenCell | None = None,
+    ) -> None:
         self.message = message
         self.request = request
         self.failure: events.CellFailed | None = None
         self.result_text: str | None = None
-        self.parent = Parent(message.header, request.is_silent, executor.execution_count + 1)
+        self.driven = driven
+        name = driven.driver if driven is not None else ""
+        count = executor.execution_count + 1
+        self.parent = Parent(message.header, request.is_silent, count, name)
         self._executor = executor
 
     def remember(self, number: int) -> None:
+        if self.driven is not None:
+            self.driven.begun(number)
         self._executor.remember(number, self.parent)
 
     def hear(self, event: events.Event) -> None:

@@ -33,11 +33,15 @@ MAX_PARENTS = 1000
 
 
 class Parent(NamedTuple):
-    """The request that a message belongs to."""
+    """The request that a message belongs to.
+
+    driver: the name of the program that sent it, where that is no Jupyter client.
+    """
 
     header: bytes
     is_silent: bool = False
     execution_count: int = 0
+    driver: str = ""
 
 
 NOBODY = Parent(b"{}")
@@ -139,6 +143,8 @@ class Broadcast:
         metadata: Json | None = None,
         buffers: Iterable[bytes] = (),
     ) -> None:
+        if parent.driver:
+            metadata = {**(metadata or {}), "sandbox_kernel": {"driver": parent.driver}}
         topic = [f"kernel.{self._codec.session}.{msg_type}".encode("utf-8", "replace")]
         try:
             parts = self._codec.encode(

@@ -14,7 +14,7 @@ To add a command: a method `_<verb>` on `Magics`, a row in `_COMMANDS`.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandbox_kernel.errors import FileRefused, FileTooLarge
@@ -23,6 +23,7 @@ from sandbox_kernel.kernel.wire import Json
 from sandbox_kernel.limits import Limits, format_size
 
 if TYPE_CHECKING:
+    from sandbox_kernel.kernel.drivers import Drivers
     from sandbox_kernel.session import SandboxSession
 
 MAGIC = "%sandbox"
@@ -42,6 +43,7 @@ _COMMANDS: dict[str, tuple[int, int, str, str]] = {
     ),
     "put": (1, 2, "HOST_PATH [NAME]", "copy a file from there into the workspace"),
     "status": (0, 0, "", "what isolates the sandbox, its limits and what it uses"),
+    "share": (0, 1, "[off]", "the id by which your programs attach; off: none may any more"),
     DEPENDENCIES: (0, 200, "PACKAGE…", "install packages; %dependencies PACKAGE… for short"),
     "help": (0, 0, "", "this"),
 }
@@ -130,9 +132,16 @@ def parse(line: str) -> Command:
 class Magics:
     """Runs commands against one session, with host files beneath the working directory."""
 
-    def __init__(self, session: SandboxSession, exchange: Exchange | None = None) -> None:
+    def __init__(
+        self,
+        session: SandboxSession,
+        exchange: Exchange | None = None,
+        *,
+        share: Callable[[], Drivers | None] = lambda: None,
+    ) -> None:
         self._session = session
         self._exchange = exchange
+        self._share_now = share
 
     async def run(self, line: str) -> Shown:
         """Do what `line` says.
@@ -151,6 +160,8 @@ class Magics:
                 return await self._put(command)
             case "status":
                 return await self._status()
+            case "share":
+                return self._share(command)
         return _help()
 
     @property
@@ -204,7 +215,22 @@ class Magics:
 
     async def _status(self) -> Shown:
         found = await self._session.status()
-        return _table(("sandbox", ""), status_rows(found, self._session.limits))
+        drivers = self._share_now()
+        shared = drivers.rows() if drivers is not None else [("session id", "not shared")]
+        return _table(("sandbox", ""), [*status_rows(found, self._session.limits), *shared])
+
+    def _share(self, command: Command) -> Shown:
+        if command.arguments not in ([], ["off"]):
+            raise UsageError(f"{MAGIC} share takes off, or nothing.")
+        drivers = self._share_now()
+        if drivers is None:
+            return Shown(
+                "This session is not shared: the setting share is off. Its owner turns it on in "
+                "the kernelspec (--share on), the environment or the settings file."
+            )
+        if command.arguments:
+            drivers.close("The notebook's reader ended the sharing.")
+        return Shown(drivers.sentence())
 
 
 def status_rows(found: Json, limits: Limits) -> list[tuple[str, ...]]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandbox_kernel import events
 from sandbox_kernel.errors import SandboxKernelError, SettingsError
-from sandbox_kernel.kernel import answers, comms, magics, polyglot
+from sandbox_kernel.kernel import answers, ask, comms, magics, polyglot
 from sandbox_kernel.kernel.history import History
 from sandbox_kernel.kernel.iopub import Broadcast, Parent
 from sandbox_kernel.kernel.sockets import Channel
@@ -27,7 +27,9 @@ from sandbox_kernel.languages import Language
 
 if TYPE_CHECKING:
     from sandbox_kernel.kernel.dependencies import Packages
+    from sandbox_kernel.kernel.drivers import DrivenCell
     from sandbox_kernel.session import SandboxSession
+    from sandbox_kernel.settings import Settings
 
 # The console asks before every line and waits for one second.
 IS_COMPLETE_PATIENCE_S = 0.7
@@ -39,12 +41,16 @@ MAX_QUESTION_CHARACTERS = 1024 * 1024
 
 
 class Request(NamedTuple):
-    """A message, and the channel that its reply goes to."""
+    """A message, and the channel that its reply goes to.
+
+    driven: the cell that another program asked for; it is told the outcome instead.
+    """
 
     message: Message
-    channel: Channel
+    channel: Channel | DrivenCell
     parent: Parent
     arrived_s: float  # by the loop's clock
+    driven: DrivenCell | None = None
 
 
 Handler = Callable[[Request], Coroutine[Any, Any, Json | None]]
@@ -57,6 +63,8 @@ class Inside(NamedTuple):
     version: of the language; "" when the host can't know before the guest says.
     admit: the output policy, for what isn't an event.
     packages: what cells ask for by `%dependencies`.
+    is_shared: whether other programs of this user may attach to the session.
+    settings: what the owner decided, for `%%ask`.
     """
 
     session: SandboxSession | None
@@ -65,6 +73,8 @@ class Inside(NamedTuple):
     version: str
     admit: answers.Admit
     packages: Packages | None = None
+    is_shared: bool = False
+    settings: Settings | None = None
 
     def refuse(self) -> None:
         """Raise what keeps every cell from running, if there is such a thing."""
@@ -175,6 +185,8 @@ class Requests:
 
     async def complete(self, request: Request) -> Json:
         code, cursor = _code_and_cursor(request.message.content)
+        if ask.is_asked(magics.hide(code)):  # words for a model
+            return answers.complete({}, code, cursor)
         where = self._route(code, cursor)
         answer = await self._ask(
             lambda session: session.complete(where.code, cursor, **_options(where))
@@ -183,6 +195,8 @@ class Requests:
 
     async def inspect(self, request: Request) -> Json:
         code, cursor = _code_and_cursor(request.message.content)
+        if ask.is_asked(magics.hide(code)):
+            return answers.inspect({}, self._inside.admit)
         level = 1 if request.message.content.get("detail_level") == 1 else 0
         where = self._route(code, cursor)
         answer = await self._ask(
@@ -192,6 +206,9 @@ class Requests:
 
     async def is_complete(self, request: Request) -> Json:
         code, _ = _code_and_cursor(request.message.content)
+        if ask.is_asked(hidden := magics.hide(code)):
+            status = "complete" if ask.has_prompt(hidden) else "incomplete"
+            return answers.is_complete({"status": status, "indent": ""})
         where = self._route(code)
         if where.is_only_a_name:
             return {"status": "incomplete", "indent": ""}
@@ -257,12 +274,16 @@ class Requests:
             self._complain(f"A {message.msg_type} did not reach the sandbox: {error}")
 
     async def interrupt(self, _request: Request) -> Json:
+        await self.stop_everything()
+        return {"status": "ok"}
+
+    async def stop_everything(self) -> None:
+        """Whatever runs, on the host and inside."""
         self._interrupt_host()
         if self._question is not None:
             self._question.cancel()
         if self._session is not None:
             await self._session.interrupt()
-        return {"status": "ok"}
 
 
 def _options(where: polyglot.Routed) -> dict[str, str]:

@@ -17,7 +17,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandbox_kernel import backends, events
 from sandbox_kernel.errors import ConnectionFileError, SandboxKernelError
@@ -39,10 +39,15 @@ from sandbox_kernel.kernel.stdin import Stdin
 from sandbox_kernel.kernel.warming import Warming
 from sandbox_kernel.kernel.wire import Codec, Json, Message, WireError
 
+if TYPE_CHECKING:
+    from sandbox_kernel.kernel.drivers import Drivers
+
 # A front end queues a notebook's cells at once; a thousand cells are a lot. Beyond that
 # requests stay with zmq, and in the end their sender waits.
 MAX_QUEUED = 2000
 CLOSE_PATIENCE_S = 0.3
+# Nobody attaches as quickly as a front end runs its first cell, and that time is the reader's.
+SHARE_AFTER_S = 1.0
 # Badly signed messages are one line each, but not a line for each of a million.
 MAX_COMPLAINTS = 100
 
@@ -63,7 +68,8 @@ class Server:
             self._codec, self._sockets.stdin.send_when_connected, self._answer_input
         )
         history = History()
-        self._executor = Executor(inside, self._broadcast, self._stdin, history)
+        self._inside = inside
+        self._executor = Executor(inside, self._broadcast, self._stdin, history, self._share)
         self._requests = Requests(
             inside,
             self._broadcast,
@@ -85,6 +91,8 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._complaints = 0
         self._warming: Warming | None = None
+        self._drivers: Drivers | None = None
+        self._farewell = "The notebook's kernel ended."
 
     # -- life ------------------------------------------------------------------
 
@@ -114,6 +122,7 @@ class Server:
         """What the session says besides the running cell's events."""
         if isinstance(event, events.RunnerReady):
             self._requests.note_runner(event)
+            asyncio.get_running_loop().call_later(SHARE_AFTER_S, self._share)
         else:
             self._broadcast.show_late(event)
 
@@ -142,8 +151,26 @@ class Server:
         self._warming = Warming(session.spec.python, lambda: session.is_busy)
         self._warming.start()
 
+    def _share(self) -> Drivers | None:
+        """Let other programs of this user in, if they may; made when it is wanted first."""
+        is_wanted = self._inside.is_shared and not self._stopped.is_set()
+        if self._drivers is None and self._session is not None and is_wanted:
+            from sandbox_kernel.kernel.drivers import Drivers
+
+            self._drivers = Drivers(
+                self._inside,
+                self._executor,
+                enqueue=self._enqueue,
+                withdraw=self._withdraw,
+                interrupt=self._requests.stop_everything,
+            )
+            self._drivers.open()
+        return self._drivers
+
     async def _close(self) -> None:
         self._broadcast.flush()
+        if self._drivers is not None:
+            self._drivers.close(self._farewell)
         if self._warming is not None:
             self._warming.stop()
         if self._session is not None:
@@ -186,13 +213,23 @@ class Server:
         if message.msg_type in self._at_once:
             self._spawn(self._serve(request, self._at_once))
             return
-        self._queue.append(request)
-        self._has_work.set()
+        self._enqueue(request)
         if len(self._queue) >= MAX_QUEUED:
             self._sockets.shell.pause()
         if message.msg_type == "is_complete_request":
             loop = asyncio.get_running_loop()
             loop.call_later(IS_COMPLETE_PATIENCE_S, self._give_up_waiting, request)
+
+    def _enqueue(self, request: Request) -> None:
+        self._queue.append(request)
+        self._has_work.set()
+
+    def _withdraw(self, request: Request) -> bool:
+        """Take `request` out of the queue; False when it isn't there any more."""
+        if request not in self._queue:
+            return False
+        self._queue.remove(request)
+        return True
 
     def _give_up_waiting(self, request: Request) -> None:
         """Answer an is_complete request that still stands behind a running cell."""
@@ -270,7 +307,7 @@ class Server:
 
         The reply is sent here, since it has metadata and goes before theirs.
         """
-        reply = await self._executor.execute(request.message)
+        reply = await self._executor.execute(request.message, request.driven)
         # Before the reply is out: what its reader sends after having read it shall run.
         behind = self._take_queued_cells() if reply.is_abort_wanted else []
         self._reply(request, reply.content, reply.metadata)
@@ -285,6 +322,8 @@ class Server:
         cells: list[Request] = []
         for request in waiting:
             is_cell = request.message.msg_type == "execute_request"
+            # A failure of the reader's is none of another driver's business.
+            is_cell = is_cell and request.driven is None
             (cells if is_cell else self._queue).append(request)
         return cells
 
@@ -295,6 +334,8 @@ class Server:
 
     async def _shut_down(self, request: Request) -> Json:
         content = {"status": "ok", "restart": bool(request.message.content.get("restart"))}
+        what = "was restarted" if content["restart"] else "was shut down"
+        self._farewell = f"The notebook's kernel {what}; its variables are gone."
         # To everybody else, too: other clients learn that this kernel is going.
         self._broadcast.send("shutdown_reply", content, request.parent)
         # After this turn of the loop, so that the reply and the idle are on their way.
