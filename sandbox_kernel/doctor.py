@@ -62,6 +62,7 @@ def examine(options: Mapping[str, str] | None = None) -> Report:
     chosen = _chosen(settings, checks)
     findings += [_backend_finding(check, chosen) for check in checks]
     findings += [_extra(name, use) for name, use in EXTRAS.items()]
+    findings += _model(settings)
     survey = Survey()  # one for all: an engine that hangs is waited for once
     findings += _kernels(survey)
     return Report(
@@ -142,6 +143,23 @@ def _extra(module: str, use: str) -> Finding:
     if find_spec(module) is not None:
         return Finding("good", module, "is there")
     return Finding("note", module, "is not installed", f"Only needed for {use}.")
+
+
+def _model(settings: Settings | None) -> list[Finding]:
+    """Whom `chat` and `%%ask` would ask, and whose key they have; nobody is asked here."""
+    if settings is None or settings.model is None:
+        return []  # most kernels want none
+    from sandbox_kernel.models import endpoint
+
+    try:
+        at = endpoint.find(settings)
+    except SettingsError as error:
+        return [Finding("problem", "model", str(error), "Until then chat and %%ask fail.")]
+    key = f"a key from the {at.key_source}" if at.key else "no key"
+    found = Finding("good", "model", f"{at.model} at {at.url}, with {key}")
+    use = "models: chat, %%ask, interpret (pip install 'sandbox-kernel[ai]')"
+    missing = _extra("openai", use)
+    return [found] if missing.level == "good" else [found, missing]
 
 
 def _kernels(survey: Survey) -> list[Finding]:

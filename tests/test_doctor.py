@@ -115,3 +115,30 @@ def test_where_this_suite_runs_something_isolates(jupyter):
     report = doctor.examine()
     assert report.is_usable, report.findings
     assert report.boundary
+
+
+# --- the language model -----------------------------------------------------------------
+
+KEY = "sk-canary-of-doctor"
+
+
+def test_a_model_is_named_with_where_its_key_comes_from(jupyter, monkeypatch):
+    monkeypatch.setenv("SANDBOX_KERNEL_MODEL", "m")
+    monkeypatch.setenv("SANDBOX_KERNEL_MODEL_KEY", KEY)
+    report = doctor.examine()
+    text = finding(report, "model").text
+    assert "with a key from the environment SANDBOX_KERNEL_MODEL_KEY" in text
+    assert report.settings["model_key"]["value"] == "(set)"
+    assert KEY not in json.dumps(report.as_json())
+    assert KEY not in repr(report)
+
+
+def test_a_model_without_the_key_that_it_needs_is_a_problem(jupyter, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.setenv("SANDBOX_KERNEL_MODEL", "m")
+    assert finding(doctor.examine(), "model").level == "problem"
+
+
+def test_without_a_model_nothing_is_said_of_one(jupyter):
+    assert "model" not in [item.subject for item in doctor.examine().findings]

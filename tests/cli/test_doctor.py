@@ -47,3 +47,18 @@ def test_doctor_lists_the_languages_in_json(command):
         "reason": "",
         "remedy": "",
     }
+
+
+def test_doctor_shows_that_a_key_is_set_and_never_the_key(command):
+    given = {"SANDBOX_KERNEL_MODEL": "m", "SANDBOX_KERNEL_MODEL_KEY": "sk-canary"}
+    for arguments in (["doctor"], ["doctor", "--json"]):
+        done = command(*arguments, **given)
+        assert "(set)" in done.stdout
+        assert "sk-canary" not in done.stdout + done.stderr
+
+
+def test_a_key_as_an_argument_is_refused_with_the_remedy(command):
+    done = command("doctor", "--model-key", "sk-canary")
+    assert done.returncode != 0
+    assert "SANDBOX_KERNEL_MODEL_KEY" in done.stdout + done.stderr
+    assert "sk-canary" not in done.stdout + done.stderr
