@@ -23,7 +23,8 @@ from nbclient import NotebookClient
 
 from sandbox_kernel import kernelspecs, languages
 from sandbox_kernel.availability import find_problem
-from tests.support import docker_engine
+from tests.support import docker_engine, notebook_script
+from tests.support.model_server import serving
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
@@ -41,11 +42,14 @@ OTHERS = {
     "10-sql": "sql",
     "11-bash": "bash",
 }
+# Those that drive sandboxes from the host, in the usual Python kernel.
+HOSTED = ("12-programs", "13-agents")
 # Besides their own, notebooks with cells of other languages need these.
 ALSO = {
     "06-polyglot": ("sql", "bash", "javascript"),
     "07-javascript": ("typescript",),
     "09-scripting": ("perl", "php", "lua"),
+    "12-programs": ("bash", "javascript"),
 }
 
 # notebook: cell: a MIME type or stream that it must show, and a pattern found in it.
@@ -203,6 +207,43 @@ SHOWN: dict[str, dict[str, list[tuple[str, str]]]] = {
         "error": [("stdout", "snow in July"), ("error", "exit code 1")],
         "after-error": [("stdout", "the exit code was 1, and there are still 1461 days")],
     },
+    "12-programs": {
+        "create": [("text/plain", "bubblewrap")],
+        "first": [("text/plain", r"sorting 3\\n', '\[1, 2, 3\]', True")],
+        "fails": [("text/plain", r"False, 1, 'IndexError: list index out of range'")],
+        "stream": [
+            ("stdout", r"out \| step 0"),
+            ("stdout", r"err \| a warning"),
+            ("stdout", "Hello, the program that asked 'Who are you"),
+        ],
+        "timeout": [("stdout", "limit of 1 s .timeout."), ("stdout", r"\[3, 1, 2\] 124")],
+        "chart": [("image/png", "^iVBOR"), ("stdout", r"chart\.png")],
+        "shell": [("stdout", r"4 cities\.csv\n1\n Bergen Cairo Lisbon Nuuk")],
+        "tools": [
+            ("stdout", "'people': 294000"),
+            ("stdout", "ToolError - .*There is no figure for Atlantis"),
+        ],
+        "pool": [("stdout", r"^False \[\] - and the first run's .*b'mine'")],
+        "app": [("stdout", "Hello from the sandbox, /notebook")],
+        "end": [("stdout", r"runs, 1 sandbox, generated: \('chart\.png',\)\nkept chart\.png True")],
+        "sync": [("stdout", r"\[ 1, 4, 9 \]")],
+    },
+    "13-agents": {
+        "settings": [("stdout", "The model is scripted-1")],
+        "fifty": [("stdout", "^0 1 1 2 3 5 8 13 21 34 .* 4181")],
+        "interpret": [
+            ("stdout", "rain = pd.read_csv"),
+            ("image/png", "^iVBOR"),
+            ("text/markdown", "July is the driest month"),
+        ],
+        "save": [("stdout", r"rain\.ipynb True")],
+        "tool": [("stdout", r"\b7919\b.*\bThe 1000th prime")],
+        "pydantic-ai": [("text/plain", "7,417 days")],
+        "langchain": [("text/plain", "7,417 days")],
+        "openai-agents": [("text/plain", "7,417 days")],
+        "seen": [("stdout", "^7417 and 4 runs")],
+        "mcp": [("stdout", "close_session.* run_code.*\\n"), ("stdout", r"\b42\b")],
+    },
 }
 
 
@@ -236,8 +277,22 @@ def _pairs(output: Any) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
+def model() -> Iterator[None]:
+    """A scripted model that the settings of every process from here on name."""
+    with serving() as server, pytest.MonkeyPatch.context() as patch:
+        for name, text in server.environment.items():
+            patch.setenv(name, text)
+        server.script(*notebook_script.turns())
+        yield
+        assert server.problems == []
+
+
+@pytest.fixture(scope="module")
 def executed(
-    kernel_name: str, other_kernels: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    model: None,
+    kernel_name: str,
+    other_kernels: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], Executed]:
     """Executes a notebook at the first call and remembers what came out."""
     done: dict[str, Executed] = {}
@@ -251,7 +306,8 @@ def executed(
         if name not in done:
             folder = tmp_path_factory.mktemp(name) / "notebooks"
             shutil.copytree(FOLDER, folder)
-            done[name] = _execute(folder, name, other_kernels.get(name, kernel_name))
+            kernel = "python3" if name in HOSTED else other_kernels.get(name, kernel_name)
+            done[name] = _execute(folder, name, kernel)
         return done[name]
 
     return execute
@@ -312,6 +368,8 @@ def test_a_committed_notebook_holds_no_outputs_and_asks_for_the_sandbox(name):
     assert [cell["id"] for cell in code if cell["outputs"] or cell["execution_count"]] == []
     language = CONTAINERS.get(name) or OTHERS.get(name, "python")
     kernel = f"sandbox-{language}-docker" if name in CONTAINERS else f"sandbox-{language}"
+    if name in HOSTED:
+        kernel = "python3"
     assert notebook["metadata"]["kernelspec"]["name"] == kernel
     told = notebook["metadata"]["language_info"]["name"]
     assert told == languages.get(language).jupyter_name

@@ -6,6 +6,7 @@ that leaves the machine as it was; a new command without one fails here.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -183,12 +184,31 @@ def test_every_fenced_block_is_of_a_kind_that_is_checked():
 
 
 def test_its_language_in_one_object_is_one_that_can_be_registered(monkeypatch):
-    (code,) = [text for kind, text in _blocks() if kind == "python"]
+    (code,) = [text for kind, text in _blocks() if kind == "python" and "RUBY" in text]
     monkeypatch.setattr(languages, "_registered", {})
     made: dict[str, languages.Language] = {}
     exec(code, {}, made)
     languages.register(made["RUBY"])
     assert languages.get("ruby").runner_argv[-1] == "{file}"
+
+
+def test_its_program_prints_what_it_says(tmp_path):
+    (code,) = [text for kind, text in _blocks() if kind == "python" and "Engine" in text]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    lines = [line for line in done.stdout.splitlines() if line]
+    assert lines[0] == "3", done.stderr
+    assert re.fullmatch(r"True 6 0 [\d.]+(e-\d+)?", lines[1])
+    assert lines[2:] == ["IndexError: list index out of range", "2"]
+
+
+def test_its_configuration_of_an_mcp_client_starts_the_server():
+    (text,) = [text for kind, text in _blocks() if kind == "text" and "mcpServers" in text]
+    (server,) = json.loads(text)["mcpServers"].values()
+    arguments = build_parser().parse_args(server["args"])
+    assert server["command"] == "sandbox-kernel"
+    assert arguments.execute.__module__ == "sandbox_kernel.cli.mcp"
 
 
 def test_its_packages_are_names_that_a_cell_may_ask_for():
@@ -314,7 +334,7 @@ def test_the_sandbox_lines_of_its_table_are_all_there_are():
         assert magics.parse(re.sub(r" \[[^]]*\]", "", line).split(" ", 1)[1]).verb in verbs
 
 
-_ORDER = ["files", "get", "put", "status", "dependencies", "help"]
+_ORDER = ["files", "get", "put", "status", "share", "dependencies", "help"]
 
 
 def test_the_languages_that_it_names_are_all_there_are():

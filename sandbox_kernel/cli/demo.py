@@ -1,7 +1,8 @@
 """`demo`: the example notebooks through our kernels, as a Jupyter client would.
 
 Rule 1: a notebook is somebody's file. It may ask for a language, and for a container; whatever
-else it names, a kernel of another package among it, it runs in the usual sandbox.
+else it names, a kernel of another package among it, it runs in the usual sandbox. Only our
+own examples of programs that drive sandboxes run on the host, in the kernel `python3`.
 Rule 2: an example that this machine cannot run is left out, in one line with the remedy; a
 notebook that was named is an error then.
 """
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 KERNEL = "sandbox-python"
+# The usual one, for our own examples of programs that drive sandboxes: nobody else's
+# notebook is run outside of one.
+HOST_KERNEL = "python3"
+_AGENTS = ("openai", "pydantic_ai", "langchain_openai", "agents", "mcp")
 # The slowest cell of ours takes seconds; a hang should not look like work.
 CELL_TIMEOUT_S = 300
 # Data that a notebook reads is small enough to commit; a directory full of films is not it.
@@ -155,6 +160,8 @@ def _job(path: Path) -> Job:
     notebook = _read(path)
     asked = str(notebook.metadata.get("kernelspec", {}).get("name", ""))
     match = re.fullmatch(r"sandbox-([a-z]+)(-docker)?", asked)
+    if asked == HOST_KERNEL and path.resolve() in [own.resolve() for own in examples()]:
+        return Job(path, notebook, HOST_KERNEL)
     if match is None or match[1] not in languages.names():
         return Job(path, notebook, KERNEL)
     if not match[2]:
@@ -198,10 +205,30 @@ def _problem(job: Job) -> str:
     """Why a notebook cannot run here, with the remedy; "" when it can."""
     if job.image:
         return _problem_of_image(job)
+    if job.kernel == HOST_KERNEL and (problem := _problem_on_host(job)):
+        return problem
     from sandbox_kernel.availability import find_problem
 
     problems = (find_problem(name) for name in _languages(job))
     return next(filter(None, problems), "")
+
+
+def _problem_on_host(job: Job) -> str:
+    from importlib.util import find_spec
+
+    from sandbox_kernel.settings import Settings
+
+    if not job.notebook.metadata.get("sandbox_kernel", {}).get("needs_model"):
+        return ""
+    if not all(map(find_spec, _AGENTS)):
+        return "it needs the agent libraries. Install them: pip install 'sandbox-kernel[agents]'"
+    settings = Settings.load()
+    if settings.model is None or settings.model_key is None:
+        return (
+            "it needs a language model. Set SANDBOX_KERNEL_MODEL, SANDBOX_KERNEL_MODEL_URL and "
+            "SANDBOX_KERNEL_MODEL_KEY."
+        )
+    return ""
 
 
 def _languages(job: Job) -> Iterator[str]:
@@ -243,7 +270,7 @@ def _provide_kernels(jobs: list[Job], prefix: str) -> None:
     from sandbox_kernel import kernelspecs
 
     for job in jobs:
-        is_special = job.kernel != KERNEL
+        is_special = job.kernel not in (KERNEL, HOST_KERNEL)
         if is_special and _installed_options(job.kernel, job.language) is None:
             kernelspecs.install(job.options, name=job.kernel, prefix=prefix)
 
@@ -369,7 +396,9 @@ def _say_next(jobs: Iterable[Job], output: Path) -> None:
 
     from sandbox_kernel import kernelspecs
 
-    for job in {job.kernel: job for job in jobs if kernelspecs.find(job.kernel) is None}.values():
+    missing = {job.kernel: job for job in jobs if kernelspecs.find(job.kernel) is None}
+    missing.pop(HOST_KERNEL, None)
+    for job in missing.values():
         backend = " --backend docker" if job.image else ""
         command = f"sandbox-kernel install{backend}{_option(job.language)}"
         print(f"For {job.path.name} in Jupyter: {command}")
