@@ -220,13 +220,13 @@ class PortHeard(NamedTuple):
     """Something of the connection `cell` of a forward (see `session.connections`).
 
     `what`: "opened" (the server inside took it), "written" (it sent `content`), "credited"
-    (it took `count` bytes), "half" (it sends no more), "reset", "refused" (nobody listens).
+    (it took `taken_bytes`), "half" (it sends no more), "reset", "refused" (nobody listens).
     """
 
     cell: int
     what: str
     content: bytes = b""
-    count: int = 0
+    taken_bytes: int = 0
 
 
 Event = (

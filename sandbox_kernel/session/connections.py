@@ -225,7 +225,7 @@ class Connection:
         if not self._is_open:
             return False
         if event.what == "credited":
-            self._room_bytes += event.count
+            self._room_bytes += event.taken_bytes
             return self._room_bytes <= WINDOW_BYTES
         if self._is_output_over:
             return False
