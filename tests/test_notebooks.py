@@ -49,7 +49,7 @@ ALSO = {
     "06-polyglot": ("sql", "bash", "javascript"),
     "07-javascript": ("typescript",),
     "09-scripting": ("perl", "php", "lua"),
-    "12-programs": ("bash", "javascript"),
+    "12-programs": ("bash",),
 }
 
 # notebook: cell: a MIME type or stream that it must show, and a pattern found in it.
@@ -226,7 +226,7 @@ SHOWN: dict[str, dict[str, list[tuple[str, str]]]] = {
         "pool": [("stdout", r"^False \[\] - and the first run's .*b'mine'")],
         "app": [("stdout", "Hello from the sandbox, /notebook")],
         "end": [("stdout", r"runs, 1 sandbox, generated: \('chart\.png',\)\nkept chart\.png True")],
-        "sync": [("stdout", r"\[ 1, 4, 9 \]")],
+        "sync": [("stdout", r"\[1, 4, 9\]")],
     },
     "13-agents": {
         "settings": [("stdout", "The model is scripted-1")],
