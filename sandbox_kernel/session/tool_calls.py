@@ -189,7 +189,7 @@ class ToolCalls:
     async def _send(
         self, guest: Guest, event: events.ToolCalled, result: bytes = b"", error: str = ""
     ) -> None:
-        meta = {"call": event.call, "ok": not error}
+        meta = {"call": event.call, "ok": not error, "cancelled": error is _CANCELLED}
         data = json.dumps({"message": error}).encode() if error else result
         with contextlib.suppress(SandboxKernelError):  # that it died is heard in another way
             await guest.send(Kind.TOOL_REPLY, event.cell, meta, data)

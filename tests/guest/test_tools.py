@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from sandbox_kernel.guest.framing import Kind
 from tests.guest.support import FAITHFUL, Guest
@@ -28,7 +29,7 @@ def test_runners_that_take_tools_hear_of_them_and_fresh_ones_too(start_guest: St
 
 
 def test_tools_are_known_to_a_runner_that_starts_later(
-    start_guest: StartGuest, python: str, tmp_path
+    start_guest: StartGuest, python: str, tmp_path: Path
 ) -> None:
     guest = start_guest(TAKES)
     guest.request(Kind.TOOLS, OFFER)
@@ -80,7 +81,9 @@ def test_an_answer_longer_than_a_socket_holds_arrives_whole(start_guest: StartGu
     guest = start_guest(TAKES)
     guest.request(Kind.TOOLS, OFFER)
     cell = guest.start(
-        "time.sleep(0.2)\ndata = receive(inputs)[3]\nsend(STDOUT, cell, data=b'%d' % len(data))"
+        CALL
+        + "\ntime.sleep(0.2)\ndata = receive(inputs)[3]\nsend(STDOUT, cell, data=b'%d' % len(data))"
     )
-    guest.send(Kind.TOOL_REPLY, cell, {"call": 1, "ok": True}, bytes(8 << 20))
+    guest.wait_kind(Kind.TOOL_CALL)
+    guest.send(Kind.TOOL_REPLY, cell, {"call": 7, "ok": True}, bytes(8 << 20))
     assert guest.finish(cell).stdout == b"8388608"

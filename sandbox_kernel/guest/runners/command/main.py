@@ -142,8 +142,11 @@ class Server:
             with CodeFile(name, self._with_opening(frame.data)) as path:
                 if not path:
                     return words.unwritten()
-                places = {"{file}": path, "{code}": ". " + os.path.join(".", path)}
-                argv = [places.get(item, item) for item in self._arguments]
+                code = ". " + os.path.join(".", path)
+                argv = [
+                    code if item == "{code}" else item.replace("{file}", path)
+                    for item in self._arguments
+                ]
                 return self._wait_for([program, *argv], descriptors)
         finally:
             for fd in descriptors:

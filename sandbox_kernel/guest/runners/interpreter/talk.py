@@ -14,7 +14,7 @@ the interpreter's descriptor 3, events come from its descriptor 4:
     attach ECOSYSTEM                    a directory with packages -> attached
     answer ok|refused                   the answer to `input`
     tools -                             functions of the host, as JSON; no answer (see `takes`)
-    reply CALL,ok|error                 what a `call` of one gave, as JSON; at any time
+    reply CALL,ok|error|cancelled       what a `call` of one gave, as JSON; at any time
 
     ready VERSION                       once: requests are taken; the implementation's name
     out CELL|-, err CELL|-              text that the language itself prints

@@ -46,5 +46,5 @@ class Calls:
     def answer(self, frame: Frame) -> None:
         """The host has answered."""
         meta = read_json(frame)
-        how = "ok" if meta.get("ok") else "error"
+        how = "ok" if meta.get("ok") else "cancelled" if meta.get("cancelled") else "error"
         self._child.post(encode("reply", "%s,%s" % (meta.get("call"), how), frame.data))

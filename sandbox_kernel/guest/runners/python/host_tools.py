@@ -15,6 +15,7 @@ import types
 from _thread import LockType, RLock, allocate_lock, start_new_thread
 from binascii import b2a_base64
 from itertools import count
+from time import sleep
 from typing import Any, Awaitable, Callable, Dict, List, Optional
 
 from ...framing import Frame, Kind
@@ -39,11 +40,12 @@ class _Call:
         self.number = number
         self.answered: LockType = allocate_lock()
         self.answered.acquire()
-        self.is_ok = False
+        self.is_ok = self.is_cancelled = False
         self.data = b""
 
-    def answer(self, is_ok: bool, data: bytes) -> None:
-        self.is_ok, self.data = is_ok, data
+    def answer(self, meta: Json, data: bytes) -> None:
+        self.is_ok, self.is_cancelled = bool(meta.get("ok")), bool(meta.get("cancelled"))
+        self.data = data
         self.answered.release()
 
 
@@ -110,6 +112,8 @@ class HostTools:
         value = json.loads(call.data.decode("utf-8", "replace"))
         if call.is_ok:
             return value
+        if call.is_cancelled:
+            sleep(_NOTICE_S)  # the SIGINT that comes with it says more
         raise ToolError(value.get("message") or "The tool failed.") from None
 
     def _call_aside(self, name: str, args: Any, kwargs: Any) -> "Awaitable[Any]":
@@ -186,12 +190,12 @@ class HostTools:
                 meta = read_json(frame)
                 call = self._free(meta.get("call"))
                 if call is not None:
-                    call.answer(bool(meta.get("ok")), frame.data)
+                    call.answer(meta, frame.data)
         self._is_closed = True
         for number in list(self._calls):
             call = self._free(number)
             if call is not None:
-                call.answer(False, _encode({"message": _GONE}))
+                call.answer({}, _encode({"message": _GONE}))
 
 
 def _wait(lock: LockType) -> None:

@@ -98,8 +98,10 @@ function take({ argument, payload }) {
   const one = calls.get(number);
   if (!one) return;
   calls.delete(number);
-  // What an interrupted cell waited for never comes: it has said so already.
-  if (!one.cell?.isInterrupted) settle(one, how, payload.toString());
+  // What an interrupted cell waited for never comes: that it was interrupted says it all, and
+  // may be about to be said.
+  const isInterrupted = one.cell?.isInterrupted || (how === 'cancelled' && !one.cell?.isEnded);
+  if (!isInterrupted) settle(one, how, payload.toString());
   sendWaiting();
 }
 
