@@ -210,6 +210,10 @@ class Session:
         return self._session.language
 
     @property
+    def timeout_s(self) -> float | None:
+        return self._session.timeout_s
+
+    @property
     def is_busy(self) -> bool:
         return self._session.is_busy
 
@@ -286,6 +290,9 @@ class Engine:
 
     def attach(self, session_id: str, **options: Any) -> Session:
         return Session(self._loop, self._loop.wait(self._engine.attach(session_id, **options)))
+
+    def wait_until_ready(self, timeout_s: float = 60.0) -> None:
+        self._loop.wait(self._engine.wait_until_ready(timeout_s))
 
     def get(self, session_id: str) -> Session:
         return Session(self._loop, self._loop.call(self._engine.get, session_id))

@@ -6,6 +6,8 @@
     packages    what packages cost that were installed before
     containers  the docker backend: against `docker run`, and against bubblewrap
     languages   every language: against its interpreter, and against Python's cells
+    engine      programs: pools, sessions, what a thousand runs leave
+    memory      what processes of the machine use
     suite       which metrics with which contenders
     report      medians, judgement, table
 

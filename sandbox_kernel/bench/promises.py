@@ -15,7 +15,7 @@ class Promise(NamedTuple):
     metric: str
     figure: str  # which number of the metric's is judged
     title: str
-    unit: str  # "s", "ms", "MiB" or "" for a count
+    unit: str  # "s", "ms", "MiB", "/s" or "" for a count
     kind: str  # "ratio" or "value"
     goal: float | None
     reference: str = "ipykernel"  # label of the contender that ours is compared with
@@ -103,4 +103,43 @@ def language_promises(names: Iterable[str]) -> tuple[Promise, ...]:
     for name in names:
         metric, title = f"{name}_round_trip", f"{name}: round trip of an empty cell"
         found.append(Promise(metric, "seconds", title, "ms", "ratio", _ROUND_TRIP_RATIO, "python"))
+    return tuple(found)
+
+
+ENGINE, PYTHON_ALONE = "engine", "python3 -c"
+# Seconds from claim to result of a fresh sandbox from a pool, and of one that is made then.
+_POOL_S = {BUBBLEWRAP: 0.010, DOCKER: 0.015}
+_COLD_S = {BUBBLEWRAP: 0.250}
+_WARM_S = 0.002
+_IDLE_MEBIBYTES = 40
+# Of 200 runs. What is no leak, too, moves the size of a process: a heap grows in steps.
+_GROWN_MEBIBYTES = 2
+
+
+def engine_promises(backends: Iterable[str]) -> tuple[Promise, ...]:
+    """Of programs that run code by `Engine`, on each of these backends."""
+    found: list[Promise] = []
+    for name in backends:
+
+        def promise(
+            metric: str, figure: str, title: str, unit: str, goal: float | None, on: str = name
+        ) -> Promise:
+            title = f"{on}: {title}"
+            return Promise(f"{on}_{metric}", figure, title, unit, "value", goal, PYTHON_ALONE)
+
+        found += [
+            promise("pool", "seconds", "POOL, claim to result, p50", "ms", _POOL_S.get(name)),
+            promise("pool", "p99_seconds", "POOL, claim to result, p99", "ms", None),
+            promise("pool", "refilled_per_s", "POOL, sandboxes made in advance", "/s", None),
+            promise("session", "seconds", "PER_SESSION, a warm run, p50", "ms", _WARM_S),
+            promise("execution", "seconds", "PER_EXECUTION, cold", "ms", _COLD_S.get(name)),
+            promise("idle", "mebibytes", "idle pooled sandbox (PSS)", "MiB", _IDLE_MEBIBYTES),
+            promise("runs", "descriptors", "200 runs, descriptors more", "", 0),
+            promise("runs", "threads", "200 runs, threads more", "", 0),
+            promise("runs", "processes", "200 runs, processes more", "", 0),
+            promise("runs", "mebibytes", "200 runs, memory more", "MiB", _GROWN_MEBIBYTES),
+        ]
+        if name == DOCKER:
+            title = "its share of the engine: its containerd-shim (PSS)"
+            found.append(promise("idle", "shim_mebibytes", title, "MiB", None))
     return tuple(found)

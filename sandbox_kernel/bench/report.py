@@ -146,4 +146,6 @@ def show(value: float | None, promise: Promise) -> str:
             return f"{value:.3f} s"
         case "MiB":
             return f"{value:.1f} MiB"
+        case "/s":
+            return f"{value:.1f} /s"
     return f"{value:,.0f}"

@@ -18,10 +18,12 @@ def add(commands: Any) -> None:
         "bench",
         help="measure this kernel against ipykernel",
         description="Measure this kernel against ipykernel on this machine, or containers "
-        "against docker run and bubblewrap; takes minutes.",
+        "against docker run and bubblewrap, or `engine`: the Python API, on every backend that "
+        "works here; takes minutes.",
         allow_abbrev=False,
     )
-    parser.add_argument("--backend", metavar="NAME", help="docker: measure containers")
+    parser.add_argument("what", nargs="?", choices=["engine"], help="the Python API's engine")
+    parser.add_argument("--backend", metavar="NAME", help="of what is measured; docker: containers")
     parser.add_argument("--image", metavar="IMAGE", help="of the containers")
     parser.add_argument(
         "--language", metavar="NAME", help="measure this language, or all that can run here"
@@ -44,7 +46,7 @@ def bench(arguments: argparse.Namespace) -> int:
         raise SettingsError(
             f"--rounds is {arguments.rounds}; a median needs at least {engine.FEWEST_ROUNDS}."
         )
-    suite = _suite(arguments.backend, arguments.image, arguments.language)
+    suite = _suite(arguments)
     names = _chosen(arguments.only, list(suite.jobs))
     warm_up(Settings.load({"backend": "auto"}))  # seeds: of this host's Python
     with Console(stderr=True).status("starting") as status:
@@ -57,11 +59,18 @@ def bench(arguments: argparse.Namespace) -> int:
     return FAILED if any(item.is_broken for item in judgements) else DONE
 
 
-def _suite(backend: str | None, image: str | None, language: str | None) -> Suite:
+def _suite(arguments: argparse.Namespace) -> Suite:
     """What the options ask for, where they are silent the settings."""
     from sandbox_kernel import bench as engine
     from sandbox_kernel.settings import Settings
 
+    backend, image, language = arguments.backend, arguments.image, arguments.language
+    if arguments.what:
+        from sandbox_kernel.bench import engine as programs
+
+        if image or language:
+            raise SettingsError("`bench engine` measures Python; leave out --image and --language.")
+        return programs.suite(backend)
     settings = Settings.load({"backend": backend} if backend else {})
     if language:
         from sandbox_kernel.bench import languages

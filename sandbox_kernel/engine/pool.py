@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -32,6 +33,8 @@ MAX_AGE_S = 1800.0
 UNUSED_S = 3600.0
 # An answer takes 2 ms, on a machine that swaps some hundred.
 ANSWER_TIMEOUT_S = 1.0
+# A hundred claims at once: all at once would take as long, and none be there in time.
+MOST_MADE_AT_ONCE = max(4, 2 * (os.cpu_count() or 1))
 # Between attempts to make one: doubled by each that fails.
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.25, 30.0
 # How often members that died are looked for; a claim looks by itself.
@@ -196,8 +199,7 @@ class Pool:
         waiting: asyncio.Future[SandboxSession] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         self._traffic.note_waiting(1)
-        while len(self._making) < len(self._waiting):
-            self._begin_making()
+        self._make_for_waiting()
         try:
             return await waiting
         except asyncio.CancelledError:
@@ -210,6 +212,10 @@ class Pool:
                 self._waiting.remove(waiting)
 
     # -- making ----------------------------------------------------------------
+
+    def _make_for_waiting(self) -> None:
+        while len(self._making) < min(len(self._waiting), MOST_MADE_AT_ONCE):
+            self._begin_making()
 
     def _begin_making(self) -> asyncio.Task[SandboxSession]:
         task = asyncio.ensure_future(self._made())
@@ -240,6 +246,7 @@ class Pool:
             self._admit(task.result())
         else:
             self._note_failure(error)
+        self._make_for_waiting()
         self._wake.set()
         self._note_change()
 

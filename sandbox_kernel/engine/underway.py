@@ -51,6 +51,7 @@ class Underway:
         self._is_over = True
         tasks = set(self._tasks)
         for task in tasks:
-            task.cancel()
+            if not task.cancelling():  # else it is cleaning up already
+                task.cancel()
         if tasks:
             await asyncio.wait(tasks)

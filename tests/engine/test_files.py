@@ -1,5 +1,6 @@
-"""Files of a guest on the host: inside the chosen directory, and nothing overwritten."""
+"""Files of a guest on the host, and a caller's in the guest: each where it belongs."""
 
+import asyncio
 import os
 import stat
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from sandbox_kernel.cli.run import printable
-from sandbox_kernel.engine.files import write_new
-from sandbox_kernel.errors import FileRefused
+from sandbox_kernel.engine.files import SessionFiles, changes, write_new
+from sandbox_kernel.errors import FileRefused, FileTooLarge, RequestRefused, SessionClosed
+from sandbox_kernel.session import FileEntry
 
 
 def test_a_file_arrives_under_its_name(tmp_path: Path):
@@ -75,3 +77,121 @@ def test_no_descriptor_stays_open(tmp_path):
 
 def test_names_are_shown_without_what_moves_the_cursor():
     assert printable("a\x1b[2J\n\u202eb") == "a\\x1b[2J\\n\\u202eb"
+
+
+# --- the workspace of a session ---------------------------------------------------------
+
+
+async def test_files_are_written_read_listed_and_removed(engine):
+    files = (await engine.create_session()).files
+    await files.write("a.txt", "é")
+    await files.write("d/b.bin", b"\xff\x00")
+    assert await files.read("a.txt") == "é".encode()
+    assert await files.read_text("d/b.bin") == "\ufffd\x00"
+    assert await files.read_base64("d/b.bin") == "/wA="
+    assert sorted((entry.name, entry.size) for entry in await files.list()) == [
+        ("a.txt", 2), ("d/b.bin", 2),
+    ]  # fmt: skip
+    await files.remove("a.txt")
+    with pytest.raises(RequestRefused):
+        await files.read("a.txt")
+    with pytest.raises(RequestRefused):
+        await files.remove("a.txt")
+    with pytest.raises(FileTooLarge, match="1 bytes"):
+        await files.read("d/b.bin", limit_bytes=1)
+
+
+@pytest.mark.parametrize("strategy", ["per_session", "per_execution"])
+async def test_no_name_leaves_the_workspace(engine, strategy):
+    files = (await engine.create_session(strategy=strategy)).files
+    for name in ("../a", "/etc/passwd", "a/../../b", "", ".", "a/", "a\0b", "x" * 300, "\ud800"):
+        for ask in (files.write(name, b"x"), files.read(name), files.remove(name)):
+            with pytest.raises((RequestRefused, UnicodeError)):
+                await ask
+    assert await files.list() == []
+
+
+async def test_no_link_of_the_guests_leads_a_caller_out(engine):
+    session = await engine.create_session()
+    await session.execute(
+        "import os\nos.symlink('/etc/passwd', 'link'); os.symlink('/etc', 'dir'); os.mkfifo('fifo')"
+    )
+    for name in ("link", "dir/passwd", "fifo"):
+        with pytest.raises(RequestRefused):
+            await session.files.read(name)
+        with pytest.raises(RequestRefused):
+            await session.files.write(name, b"x")
+    assert await session.files.list() == []
+
+
+async def test_a_file_of_megabytes_goes_in_and_out_unchanged(engine):
+    files = (await engine.create_session()).files
+    content = os.urandom(5 * 2**20 + 7)
+    await files.write("big", content)
+    assert await files.read("big") == content
+
+
+async def test_host_files_are_copied_in_and_out_where_the_caller_says(engine, tmp_path):
+    session = await engine.create_session()
+    (tmp_path / "in.csv").write_text("1,2\n")
+    assert await session.files.copy_in(tmp_path / "in.csv") == "in.csv"
+    assert await session.files.copy_in(str(tmp_path / "in.csv"), "d/other") == "d/other"
+    assert (await session.execute("open('d/other').read()")).text == "'1,2\\n'"
+    assert await session.files.copy_out("in.csv", tmp_path / "out.csv") == tmp_path / "out.csv"
+    with pytest.raises(FileRefused, match="not overwritten"):
+        await session.files.copy_out("in.csv", tmp_path / "out.csv")
+    await session.files.write("in.csv", "new")
+    await session.files.copy_out("in.csv", tmp_path / "out.csv", allow_overwrite=True)
+    assert (tmp_path / "out.csv").read_text() == "new"
+    with pytest.raises(FileRefused, match="no directory"):
+        await session.files.copy_out("in.csv", tmp_path / "none" / "out.csv")
+    with pytest.raises(FileRefused, match="would import it"):
+        await session.files.copy_out("in.csv", tmp_path / "json.py")
+    for missing in (tmp_path, tmp_path / "nothing", "/dev/null"):
+        with pytest.raises(FileRefused, match="no file on this host"):
+            await session.files.copy_in(missing)
+
+
+async def test_a_host_file_over_the_workspaces_limit_is_not_even_read(tmp_path):
+    files = SessionFiles(lambda: pytest.fail("asked"), 10, used=lambda: None, touched=lambda: None)
+    (tmp_path / "big").write_bytes(b"x" * 11)
+    with pytest.raises(FileTooLarge, match="10 bytes"):
+        await files.copy_in(tmp_path / "big")
+
+
+async def test_who_watches_sees_what_is_made_changed_and_removed(engine):
+    session = await engine.create_session()
+    await session.files.write("old", "1")
+    seen = []
+
+    async def watch():
+        async for change in session.files.watch(interval_s=0.02):
+            seen.append((change.kind, change.entry.name))
+
+    watching = asyncio.create_task(watch())
+    await asyncio.sleep(0.2)
+    for code, expected in [
+        ("open('new', 'w').close()", ("created", "new")),
+        ("open('new', 'w').write('more')", ("changed", "new")),
+        ("import os; os.remove('old')", ("removed", "old")),
+    ]:
+        await session.execute(code)
+        async with asyncio.timeout(30):
+            while expected not in seen:  # noqa: ASYNC110 - what a watcher does
+                await asyncio.sleep(0.01)
+    assert seen == [("created", "new"), ("changed", "new"), ("removed", "old")]
+    await session.close()
+    with pytest.raises(SessionClosed):
+        await asyncio.wait_for(watching, 20)
+
+
+def test_changes_between_two_listings_come_oldest_first():
+    before = {name: FileEntry(name, 1, 1.0) for name in ("kept", "gone", "changed")}
+    now = {
+        "kept": before["kept"],
+        "changed": FileEntry("changed", 2, 3.0),
+        "new": FileEntry("new", 1, 2.0),
+    }
+    assert [(one.kind, one.entry.name) for one in changes(before, now)] == [
+        ("removed", "gone"), ("created", "new"), ("changed", "changed"),
+    ]  # fmt: skip

@@ -49,3 +49,15 @@ async def test_who_is_cancelled_is_cancelled_and_the_work_has_cleaned_up():
         await waiting
     assert log == ["clean"]
     await works.call_off()
+
+
+async def test_what_is_cleaning_up_already_is_left_to_do_so():
+    works, log, begun = Underway("closed"), [], asyncio.Event()
+    waiting = asyncio.create_task(works.do(long_work(begun, log)))
+    await begun.wait()
+    waiting.cancel()
+    await asyncio.sleep(0)
+    await works.call_off()
+    assert log == ["clean"]
+    with pytest.raises(asyncio.CancelledError):
+        await waiting

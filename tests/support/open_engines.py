@@ -43,6 +43,11 @@ def _children_of(pid: int) -> list[str]:
     return [f"process {child.pid}" for child in children]
 
 
+def assert_nothing_left_but(before: set[str]) -> None:
+    left = sorted(set(left_of(os.getpid())) - before)
+    assert not left, left
+
+
 @pytest.fixture
 async def open_engine(backend: str) -> AsyncIterator[OpenEngine]:
     """`open_engine(max_sessions=2)` gives an `Engine` on the backend under test."""
@@ -56,7 +61,7 @@ async def open_engine(backend: str) -> AsyncIterator[OpenEngine]:
     yield open_it
     for engine in engines:
         await engine.close()
-    assert set(left_of(os.getpid())) <= before
+    assert_nothing_left_but(before)
 
 
 @pytest.fixture
@@ -76,7 +81,7 @@ async def nothing_left() -> AsyncIterator[None]:
     """What is done in it leaves nothing behind, once it has ended by itself."""
     before = set(left_of(os.getpid()))
     yield
-    assert set(left_of(os.getpid())) <= before
+    assert_nothing_left_but(before)
 
 
 def wait_until_nothing_left_of(pid: int) -> None:

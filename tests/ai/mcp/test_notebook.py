@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,9 +35,7 @@ async def test_an_agent_shares_the_variables_of_a_notebook_and_leaves_it_as_it_i
 
 
 async def session_of(notebook: Kernel) -> SharedSession:
-    for _ in range(600):
-        found = [one for one in await list_shared() if one.pid == notebook.pid]
-        if found:
-            return found[0]
-        until(lambda: True, "a moment")
-    raise AssertionError("The notebook's session did not show up.")
+    def look() -> list[SharedSession]:
+        return [one for one in asyncio.run(list_shared()) if one.pid == notebook.pid]
+
+    return (await asyncio.to_thread(until, look, "the notebook's session"))[0]

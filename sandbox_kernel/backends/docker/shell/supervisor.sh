@@ -72,10 +72,10 @@ cell() {
     mark "$token" begin
     write || finish unwritten
     find || finish missing
-    code= left=$#
+    code= left=$# mark='{file}'
     while [ "$left" -gt 0 ]; do
         case $1 in
-            '{file}') set -- "$@" "$path" ;;
+            *'{file}'*) set -- "$@" "${1%%"$mark"*}$path${1#*"$mark"}" ;;
             *) set -- "$@" "$1" ;;
         esac
         shift
