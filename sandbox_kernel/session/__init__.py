@@ -3,6 +3,7 @@
 Adapters (the Jupyter kernel, the command line) know only this package and `events`.
 
     session   the verbs
+    life      one sandbox at a time: started, heard, replaced
     run       one cell on its way, and the ladder that ends what won't end
     runners   the languages beside the session's own
     cell_limits   limits for one cell only
@@ -19,7 +20,8 @@ Rule 3: a sandbox that is gone is replaced, never repaired, and the reader is to
 """
 
 from sandbox_kernel.session.files import FileEntry, Files
+from sandbox_kernel.session.life import State
 from sandbox_kernel.session.run import Outcome
-from sandbox_kernel.session.session import SandboxSession, State
+from sandbox_kernel.session.session import SandboxSession
 
 __all__ = ["FileEntry", "Files", "Outcome", "SandboxSession", "State"]
