@@ -24,7 +24,7 @@ from sandbox_kernel.backends.docker import engine
 from sandbox_kernel.cli import build_parser, main
 from sandbox_kernel.cli.options import chosen_settings
 from sandbox_kernel.dependencies import requirements
-from sandbox_kernel.kernel import magics
+from sandbox_kernel.kernel import ask, magics
 from sandbox_kernel.limits import Limits
 from sandbox_kernel.settings import TABLE, Settings
 from tests import run
@@ -325,7 +325,8 @@ def test_the_limits_table_says_what_limits_really_are_by_default():
 
 
 def test_the_sandbox_lines_of_its_table_are_all_there_are():
-    lines = [row[0].strip("`") for row in _rows("never reach the code:\n")]
+    rows = [row[0].strip("`") for row in _rows("never reach the code:\n")]
+    lines = [line for line in rows if line.startswith(magics.MAGIC)]
     verbs = [line.split()[1] for line in lines]
     with pytest.raises(magics.UsageError) as told:
         magics.parse("unheard-of")
@@ -334,6 +335,14 @@ def test_the_sandbox_lines_of_its_table_are_all_there_are():
         # Once with all that is in brackets, once without.
         assert magics.parse(re.sub(r"[\[\]]", "", line).split(" ", 1)[1]).verb in verbs
         assert magics.parse(re.sub(r" \[[^]]*\]", "", line).split(" ", 1)[1]).verb in verbs
+
+
+def test_the_ask_line_of_its_table_has_the_options_that_there_are():
+    (line,) = [row[0].strip("`") for row in _rows("never reach the code:\n") if ask.MAGIC in row[0]]
+    options = set(re.findall(r"--\w+", line))
+    assert options == set(re.findall(r"--\w+", ask.USAGE)) - {"--run"}  # which is the usual
+    asked = ask.read(re.sub(r"[\[\]]", "", line).replace(" N ", " 2 "))
+    assert asked == ask.Asked("PROMPT", is_run=False, is_new=True, max_repairs=2)
 
 
 _ORDER = ["files", "get", "put", "status", "share", "dependencies", "help"]

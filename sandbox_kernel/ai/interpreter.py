@@ -105,6 +105,7 @@ class Interpreter:
         self._run_options = run_options
         self._on_result = on_result
         self._steps: list[Step] = []
+        self._facts = facts
         tool = code_tool(self._run_for_model, language=session.language, languages=languages)
         self.conversation = Conversation(
             model,
@@ -148,6 +149,13 @@ class Interpreter:
         self.transcript.gave(files)
         names = ", ".join(clean(name) for name in files)
         self.conversation.note(f"The working directory has these files: {names}.")
+
+    def use(self, language: str) -> None:
+        """Have the model write `language` from now on, and the session's own where it must."""
+        own = self.session.language
+        tool = code_tool(self._run_for_model, language=language, languages=[own])
+        system = system_prompt(language, facts=self._facts, languages=[own])
+        self.conversation.offer([tool], system=system)
 
     # --- parts
 

@@ -32,6 +32,8 @@ Json = dict[str, Any]
 
 # A file that the notebook carries; larger ones would make it unwieldy.
 MAX_CARRIED_BYTES = 1024**2
+# What a cell calls a language, where that is not its name.
+_WORDS = {languages.SHELL: "sh"}
 
 
 class Transcript:
@@ -113,7 +115,8 @@ class Transcript:
 
     def _add_code(self, code: str, language: str, outputs: list[Json], *, is_ok: bool) -> None:
         is_own = language == self._language.name
-        source = code if is_own and not _starts_with_magic(code) else f"%%{language}\n{code}"
+        word = _WORDS.get(language, language)
+        source = code if is_own and not _starts_with_magic(code) else f"%%{word}\n{code}"
         self._add(
             {
                 "cell_type": "code",
@@ -145,9 +148,17 @@ def _code_span(name: str) -> str:
 
 
 def _starts_with_magic(code: str) -> bool:
-    lines = (line.strip() for line in code.splitlines())
-    first = next((line for line in lines if line and not line.startswith("#")), "")
-    return first.startswith("%")
+    # The kernel parts lines at \n; a front end that opens the notebook makes one of \r as well.
+    return any(
+        _first_line(text).startswith("%")
+        for text in (code, code.replace("\r\n", "\n").replace("\r", "\n"))
+    )
+
+
+def _first_line(code: str) -> str:
+    """The first that is neither blank nor a comment."""
+    lines = (line.strip() for line in code.split("\n"))
+    return next((line for line in lines if line and not line.startswith("#")), "")
 
 
 def _writing(name: str, data: bytes) -> str:

@@ -22,7 +22,7 @@ from sandbox_kernel.errors import SandboxKernelError, SettingsError
 
 DONE, FAILED, WRONG_USAGE, TIMED_OUT, INTERRUPTED = 0, 1, 2, 124, 130
 
-_MODULES = ("doctor", "demo", "install", "setup", "run", "gc", "mcp", "bench")
+_MODULES = ("doctor", "demo", "install", "setup", "run", "chat", "gc", "mcp", "bench")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,6 +17,7 @@ import os
 import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ MAX_FILES = 2000
 MAX_BYTES = 64 * MIB
 _MAX_DEPTH = 16
 _MAX_COMPONENT_BYTES = 255
+_NO_LINK = os.O_NOFOLLOW | os.O_CLOEXEC
 # Linux takes 128 KiB as one argument.
 _MAX_COMMAND_BYTES = 100_000
 # Made from the project by its tools: there they would be wrong, or too much.
@@ -213,12 +215,25 @@ def from_directory(root: Path, *, allow_hidden: bool = False) -> Files:
         raise FileRefused(f"There is no directory {str(root)!r} on this host. Name the project's.")
     found: Files = {}
     total = 0
-    for name, path in _walk(os.path.realpath(root), allow_hidden):
-        _check_name(name)
-        found[name] = _content(name, path, MAX_BYTES - total)
-        total += len(found[name])
-        _check_amount(len(found), total)
+    top = os.path.realpath(root)
+    with _opened(top) as directory:
+        for name, path in _walk(top, allow_hidden):
+            _check_name(name)
+            parts = os.path.relpath(path, top).split("/")
+            found[name] = _content(name, directory, parts, MAX_BYTES - total)
+            total += len(found[name])
+            _check_amount(len(found), total)
     return found
+
+
+@contextmanager
+def _opened(name: str, inside: int | None = None) -> Iterator[int]:
+    """The directory `name`, which is no link, in the directory that is open as `inside`."""
+    handle = os.open(name, os.O_RDONLY | os.O_DIRECTORY | _NO_LINK, dir_fd=inside)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _walk(root: str, allow_hidden: bool) -> Iterator[tuple[str, str]]:
@@ -260,15 +275,23 @@ def _target(name: str, path: str, root: str) -> str:
     return target
 
 
-def _content(name: str, path: str, limit: int) -> bytes:
-    """The whole file; one byte over `limit` at most."""
+def _content(name: str, directory: int, parts: Sequence[str], limit: int) -> bytes:
+    """The whole file; one byte over `limit` at most.
+
+    No component is a link: a guest may change a project that is mounted in its sandbox, and
+    swap a directory for a link to one of the host's between our look and this.
+    """
     try:
-        # O_NONBLOCK: opening a FIFO must not wait for its writer.
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise _refused(name, "it is no regular file")
-            return file.read(limit + 1)
+        with ExitStack() as stack:
+            for part in parts[:-1]:
+                directory = stack.enter_context(_opened(part, directory))
+            # O_NONBLOCK: opening a FIFO must not wait for its writer.
+            flags = os.O_RDONLY | os.O_NONBLOCK | _NO_LINK
+            handle = os.open(parts[-1], flags, dir_fd=directory)
+            with os.fdopen(handle, "rb") as file:
+                if not stat.S_ISREG(os.fstat(handle).st_mode):
+                    raise _refused(name, "it is no regular file")
+                return file.read(limit + 1)
     except OSError as error:
         raise _refused(name, (error.strerror or "it failed").lower()) from None
 

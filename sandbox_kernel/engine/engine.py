@@ -208,7 +208,11 @@ class Engine:
 
         async def attach() -> Session:
             seat = await connect(session_id)
-            choices = choices_for(self.settings, seat.spec)
+            try:
+                choices = choices_for(self.settings, seat.spec)
+            except BaseException:
+                await seat.close()
+                raise
             packages = NotebookPackages(seat)
             backend = seat.backend_name
             return self._admit(choices, Kept(seat), packages, labels, None, None, backend=backend)
@@ -320,19 +324,21 @@ class Engine:
         if self._closing is not None:
             raise SessionClosed(CLOSED)
         await self._admission.take()
-        is_admitted = False
+        admitted: list[Session] = []
 
         async def made() -> Session:
-            nonlocal is_admitted
             session = await create()
-            is_admitted = True  # from now on its end gives the place back
+            admitted.append(session)  # from now on its end gives the place back
             return session
 
         try:
             return await self._creating.do(made())
-        finally:
-            if not is_admitted:
+        except BaseException:
+            if not admitted:
                 self._admission.free()
+            for session in admitted:  # it was there when its caller was gone: nobody's
+                session.begin_to_close()
+            raise
 
     def _place(
         self, choices: Choices, spec: SandboxSpec, toolbox: Toolbox | None, pool_size: int
@@ -367,12 +373,11 @@ class Engine:
 
         if self._pools is None:
             self._pools = Pools(max_idle=self._max_idle)
-        # Sessions of one kind share a pool; a toolbox belongs to one session.
+        # Sessions of one kind share a pool; nobody comes again with the same toolbox.
         key = (repr(spec), choices.outputs, choices.preload, choices.allow_forward, id(toolbox))
         pools = self._pools
         pool = pools.open(key, made, size=size, preload=choices.preload)
-        end = pools.drop if toolbox is not None else pools.release
-        on_close = lambda: end(key)  # noqa: E731
+        on_close = lambda: pools.release(key, is_last=toolbox is not None)  # noqa: E731
         return Fresh(pool.claim, carried, destroy=pool.destroy, on_close=on_close)
 
 

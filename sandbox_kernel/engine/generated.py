@@ -19,7 +19,8 @@ from sandbox_kernel.engine.carried import Carried
 from sandbox_kernel.engine.files import write_new
 from sandbox_kernel.engine.places import Place
 from sandbox_kernel.engine.seat import Seat
-from sandbox_kernel.errors import SandboxKernelError
+from sandbox_kernel.errors import FileTooLarge, SandboxKernelError
+from sandbox_kernel.limits import format_size
 from sandbox_kernel.session import FileEntry, Outcome, State
 
 # Names that are remembered.
@@ -67,7 +68,7 @@ class Generated:
                 self._listing = await _listed(seat)
             return self._listing
         # It began empty, but for what was put there.
-        if not has_inputs and not await self._place.carried.list():
+        if not has_inputs and self._place.carried.is_empty:
             return {}
         return await _listed(seat)
 
@@ -83,6 +84,7 @@ class Generated:
         # What is removed or hidden is not counted there.
         if outcome.receipt.files == 0 and not is_shared:
             return [], {}
+        self._listing = None  # whoever is cancelled here leaves no old one behind
         now = await _listed(seat)
         self._listing = now if carried is None else None
         if now is None:
@@ -99,26 +101,39 @@ class Generated:
         return made, lost
 
     async def keep(self, directory: Path) -> list[Kept]:
-        """Write them below `directory`, which is there."""
+        """Write them below `directory`, which is there; all together what a workspace holds."""
         kept: list[Kept] = []
+        names = self.names  # a run that ends meanwhile adds to them
+        room = most = self._most_bytes()
         try:
             async with asyncio.timeout(TAKING_TIMEOUT_S):
-                for name in self._names:
-                    kept.append(await self._keep_one(directory, name))
+                for name in names:
+                    one, size = await self._keep_one(directory, name, room, most)
+                    kept.append(one)
+                    room -= size
         except TimeoutError:
             reason = f"The sandbox did not give it within {TAKING_TIMEOUT_S:g} s."
-            kept += [Kept(name, None, reason) for name in self.names[len(kept) :]]
+            kept += [Kept(name, None, reason) for name in names[len(kept) :]]
         return kept
 
-    async def _keep_one(self, directory: Path, name: str) -> Kept:
+    async def _keep_one(self, directory: Path, name: str, room: int, most: int) -> tuple[Kept, int]:
         if not self._is_there(self._names[name]):
-            return Kept(name, None, "Its sandbox is gone, and the file with it.")
+            return Kept(name, None, "Its sandbox is gone, and the file with it."), 0
         try:
-            content = await self._place.store().read(name)
+            content = await self._place.store().read(name, limit_bytes=room)
             path = await asyncio.to_thread(write_new, directory, name, content)
+        except FileTooLarge:
+            # Files with holes: the workspace holds more of them than a disk does.
+            reason = f"With the files before it, it is over {format_size(most)} (workspace)."
+            return Kept(name, None, reason), 0
         except SandboxKernelError as error:
-            return Kept(name, None, str(error))
-        return Kept(name, path, "")
+            return Kept(name, None, str(error)), 0
+        return Kept(name, path, ""), len(content)
+
+    def _most_bytes(self) -> int:
+        carried = self._place.carried
+        limits = self._place.seats[0].spec.limits if carried is None else carried.limits
+        return limits.workspace_bytes
 
     def _is_there(self, sandbox_id: str) -> bool:
         if self._place.carried is not None:

@@ -68,11 +68,16 @@ class Pools:
         pool.start()
         return pool
 
-    def release(self, key: Hashable) -> None:
-        """One user less. Without any it stays for the next one, for as long as it has a share."""
+    def release(self, key: Hashable, *, is_last: bool = False) -> None:
+        """One user less. Without any it stays for the next one, for as long as it has a share.
+
+        `is_last`: no user will come after those that there are.
+        """
         self._users[key] -= 1
         if self._users[key] <= 0:
             del self._users[key]
+            if is_last:
+                self.drop(key)
         self._drop_unused()
 
     @property

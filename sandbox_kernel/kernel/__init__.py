@@ -7,6 +7,8 @@
     execution    execute requests          answers      contents of replies (pure)
     iopub        events -> broadcasts      stdin        input() -> the client that asked
     magics       `%sandbox` lines          warming      what later kernels start with
+    ask          `%%ask` lines             talk         what a model says and runs for them
+    shown_words  a model's words and code, as displays
     drivers      programs of this user that share the session (see `sandbox_kernel.sharing`)
     history · comms · usage · watch · log
 

@@ -132,9 +132,7 @@ def _server(where: connection.Connection, prepared: _Prepared) -> Server:
     admit = OutputPolicy(settings.outputs).admit_bundle
     language = languages.get(settings.language)
     packages = Packages(session, plain, settings, made)
-    inside = Inside(
-        session, None, language, version, admit, packages, settings.is_shared, settings
-    )
+    inside = Inside(session, None, language, version, admit, packages, settings.is_shared, settings)
     server = Server(where, inside)
     hears.append(server)
     return server

@@ -24,7 +24,8 @@ from sandbox_kernel.kernel.wire import Json, Message, utc_now
 
 if TYPE_CHECKING:
     from sandbox_kernel.kernel.drivers import DrivenCell, Drivers
-    from sandbox_kernel.kernel.talk import Hear, Talk
+    from sandbox_kernel.kernel.shown_words import Hear
+    from sandbox_kernel.kernel.talk import Talk
     from sandbox_kernel.session import Outcome
 
 T = TypeVar("T")

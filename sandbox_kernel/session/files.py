@@ -6,7 +6,7 @@ Rule 2: names and sizes are the guest's word, good for showing and asking again 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, NamedTuple, Protocol
 
 from sandbox_kernel import events
@@ -68,17 +68,27 @@ class Files:
             RequestRefused: it is not there, or no regular file inside the workspace.
             FileTooLarge: it is over `limit_bytes` (default: the workspace's limit).
         """
-        limit = self._limit_bytes if limit_bytes is None else limit_bytes
         content = bytearray()
+        async for piece in self.pieces(name, limit_bytes=limit_bytes):
+            content += piece
+        return bytes(content)
+
+    async def pieces(
+        self, name: str, *, limit_bytes: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """As `read`, a piece at a time: what is large need not pass through memory whole."""
+        limit = self._limit_bytes if limit_bytes is None else limit_bytes
+        offset = 0
         while True:
-            meta = {"name": name, "offset": len(content), "length": PIECE_BYTES}
+            meta = {"name": name, "offset": offset, "length": PIECE_BYTES}
             answer = await self._ask(Kind.FILE_READ, meta)
             data = answer.data if isinstance(answer, events.Answered) else b""
-            content += data
-            if len(content) > limit:
+            offset += len(data)
+            if offset > limit:
                 raise FileTooLarge(f"The file {name!r} is over the limit of {format_size(limit)}.")
+            yield data
             if not data or answer.content.get("eof"):
-                return bytes(content)
+                return
 
     async def write(self, name: str, content: bytes) -> None:
         """Write `content` to the file `name`, replacing it.
@@ -86,9 +96,13 @@ class Files:
         Raises:
             RequestRefused: the name leaves the workspace, or the workspace is full.
         """
-        for offset in range(0, max(len(content), 1), PIECE_BYTES):
+        await self.write_pieces(name, len(content), lambda start, stop: content[start:stop])
+
+    async def write_pieces(self, name: str, size: int, part: Callable[[int, int], bytes]) -> None:
+        """As `write`, of `size` bytes; `part` gives those from one offset to another."""
+        for offset in range(0, max(size, 1), PIECE_BYTES):
             meta = {"name": name, "offset": offset, "truncate": offset == 0}
-            await self._ask(Kind.FILE_WRITE, meta, content[offset : offset + PIECE_BYTES])
+            await self._ask(Kind.FILE_WRITE, meta, part(offset, min(offset + PIECE_BYTES, size)))
 
     async def remove(self, name: str) -> None:
         """Remove the file `name`. Raises `RequestRefused` when it can't be."""
@@ -98,7 +112,8 @@ class Files:
 def _entry(item: Any) -> FileEntry | None:
     """One line of a listing, or None when the guest made it up wrong."""
     match item:
-        case {"name": str(name), "size": int(size)} if size >= 0:
+        # No file is larger; an int of a thousand digits could not even be shown.
+        case {"name": str(name), "size": int(size)} if 0 <= size < 2**63:
             mtime = item.get("mtime_s", 0)
             is_time = isinstance(mtime, int | float) and abs(mtime) < 1e12
             return FileEntry(name[:4096], size, float(mtime) if is_time else 0.0)

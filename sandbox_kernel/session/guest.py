@@ -100,7 +100,7 @@ class Guest:
         if isinstance(event, events.Answered | events.Replied):
             return event
         assert isinstance(event, events.Refused)
-        raise RequestRefused(event.reason)
+        raise RequestRefused(_plain(event.reason))
 
     @property
     def unanswered(self) -> dict[int, str]:
@@ -154,7 +154,7 @@ class Guest:
         if isinstance(event, events.RunnerReady) and not event.runner:
             self._note_ready(event)
         elif isinstance(event, events.RunnerExited) and self._is_hopeless(event):
-            self._fail_ready(SandboxDied(event.detail or "The sandbox has no runner."))
+            self._fail_ready(SandboxDied(_plain(event.detail) or "The sandbox has no runner."))
         if not isinstance(event, events.Answered | events.Replied | events.Refused):
             return False
         waiting = self._waiting.get(event.cell)
@@ -182,3 +182,10 @@ class Guest:
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(error)
+
+
+def _plain(words: str) -> str:
+    """The guest's words for an exception of ours, which may be printed as it is."""
+    from sandbox_kernel.outputs.plain import seen  # compiles patterns; most guests say nothing
+
+    return seen(words)

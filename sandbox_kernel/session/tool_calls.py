@@ -29,6 +29,7 @@ from sandbox_kernel.errors import (
     ToolError,
 )
 from sandbox_kernel.guest.framing import Kind
+from sandbox_kernel.session import tools
 from sandbox_kernel.session.guest import Guest
 from sandbox_kernel.session.run import Run
 from sandbox_kernel.session.tool_failures import explain
@@ -109,20 +110,21 @@ class ToolCalls:
 
     def hear(self, event: events.ToolCalled, guest: Guest) -> None:
         """A sandbox calls. Every call that is none is refused, by an answer if there is room."""
-        key = (event.cell, event.call)
+        key, arguments = (event.cell, event.call), event.arguments
+        event = event._replace(arguments=b"")  # whoever waits to be answered needs none
         if key in self._running or len(self._tasks) >= MAX_TASKS:
             return  # the answer to the first would be taken for its own
         try:
-            tool = self._admit(event)
+            tool = self._admit(event, len(arguments))
         except ToolError as error:
             self._start(self._send(guest, event, error=str(error)))
             return
         self.toolbox.note_call(tool)
-        work = asyncio.get_running_loop().create_task(self._call(tool, event.arguments))
+        work = asyncio.get_running_loop().create_task(self._call(tool, arguments))
         self._running[key] = work
         self._start(self._answer(guest, event, work))
 
-    def _admit(self, event: events.ToolCalled) -> Tool:
+    def _admit(self, event: events.ToolCalled, size: int) -> Tool:
         """The tool that is meant. Raises `ToolError` when it may not be called now."""
         box = self.toolbox
         self._spend(event.cell)
@@ -132,7 +134,6 @@ class ToolCalls:
                 f"There is no tool called {event.name!r}. There are: {', '.join(box.names)}."
             )
         self._counts[tool.name] += 1
-        size = len(event.arguments)
         if size > box.max_argument_bytes:
             raise ToolError(
                 f"The arguments of {tool.name} have {size} bytes, over the limit of "
@@ -222,16 +223,19 @@ class ToolCalls:
 
     async def _in_thread(self, tool: Tool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """In a thread of its own, which a function that hangs keeps until the process ends."""
-        if self._threads >= self.toolbox.max_concurrent:
+        box = self.toolbox
+        if self._threads >= box.max_concurrent or box.threads >= tools.MAX_THREADS:
+            taken = self._threads if self._threads >= box.max_concurrent else box.threads
             raise ToolError(
                 f"{tool.name} was not called: earlier calls of host tools hang, and take all "
-                f"{self._threads} places. Try again later."
+                f"{taken} places. Try again later."
             )
         loop = asyncio.get_running_loop()
         done: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
 
         def finish(result: Any, error: BaseException | None) -> None:
             self._threads -= 1
+            box.threads -= 1
             if not done.done():
                 done.set_result((result, error))
 
@@ -242,8 +246,10 @@ class ToolCalls:
                 outcome = (result if inspect.isawaitable(result) else tool.dump(result), None)
             except BaseException as error:  # foreign code, at the top of its thread
                 outcome = (None, error)
-            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            try:
                 loop.call_soon_threadsafe(finish, *outcome)
+            except RuntimeError:  # the loop was closed meanwhile; the toolbox may serve another
+                box.threads -= 1
 
         context = contextvars.copy_context()
         thread = threading.Thread(
@@ -251,6 +257,7 @@ class ToolCalls:
         )
         thread.start()
         self._threads += 1
+        box.threads += 1
         result, error = await done
         if error is not None:
             raise error if isinstance(error, Exception) else SystemExit

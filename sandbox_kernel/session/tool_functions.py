@@ -23,6 +23,11 @@ from sandbox_kernel.errors import SettingsError, ToolError
 MAX_DOC_LETTERS = 4_000
 MAX_PROBLEMS = 5
 MAX_PROBLEM_LETTERS = 300
+# A call's arguments are looked at in the host's event loop, and listing what is wrong with each
+# of a hundred thousand takes seconds.
+_MAX_LISTED = 100
+# For *args and **kwargs, which are checked one by one.
+MAX_VARIADIC = 1_000
 _SHORT_DEFAULT = 80
 # Beside the tools there is the error; and JavaScript would wait for what has a `then`.
 _RESERVED = frozenset({"ToolError", "then", "constructor"})
@@ -75,6 +80,10 @@ class Tool:
 
     def _checked(self, parameter: str, value: Any, problems: list[str]) -> Any:
         kind = self._signature.parameters[parameter].kind
+        is_variadic = kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        if is_variadic and len(value) > MAX_VARIADIC:
+            problems.append(f"{parameter}: over {MAX_VARIADIC:,} values")
+            return value
         if kind is inspect.Parameter.VAR_POSITIONAL:
             return tuple(self._check(parameter, item, problems) for item in value)
         if kind is inspect.Parameter.VAR_KEYWORD:
@@ -88,6 +97,9 @@ class Tool:
             # As JSON: so base64 becomes bytes, and a list the tuple or set that is wanted.
             return self._checks[parameter].validate_json(json.dumps(value))
         except ValidationError as error:
+            if (count := error.error_count()) > _MAX_LISTED:
+                problems.append(f"{parameter}: {count:,} values in it do not fit")
+                return None
             for told in error.errors(include_url=False, include_context=False, include_input=False):
                 place = ".".join(str(step) for step in (parameter, *told["loc"]))
                 problems.append(f"{place}: {told['msg']}"[:MAX_PROBLEM_LETTERS])

@@ -9,7 +9,8 @@
 `tool_functions` has what one tool is, `tool_calls` what a session does with calls.
 
 Rule 1: a name that comes out of a sandbox is a key of this toolbox or it is nothing.
-Rule 2: every bound below is one of a single session's, whoever shares the toolbox.
+Rule 2: every bound of the toolbox is one of a single sandbox's, whoever shares the toolbox:
+where each run has a sandbox of its own, each has the whole budget.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ Functions = Mapping[str, Function] | Iterable[Function]
 MAX_TOOLS = 100
 # A frame holds 16 MiB with all that is around it.
 MAX_BYTES = 15 * 1024 * 1024
+# Of all sessions together. One that hangs keeps its thread when its sandbox is long gone, and
+# where every run has a fresh sandbox there is no end of them.
+MAX_THREADS = 256
 
 
 class Toolbox:
@@ -75,6 +79,7 @@ class Toolbox:
                 f"A toolbox has 1 to {MAX_TOOLS} functions; this one has {len(self._tools)}."
             )
         self._calls: Counter[str] = Counter()
+        self.threads = 0  # in which functions run, or hang
 
     @classmethod
     def of(cls, tools: Toolbox | Functions | None) -> Toolbox | None:

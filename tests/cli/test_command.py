@@ -6,7 +6,19 @@ import sys
 
 import pytest
 
-COMMANDS = ["doctor", "demo", "install", "list", "remove", "setup", "run", "gc", "mcp", "bench"]
+COMMANDS = [
+    "doctor",
+    "demo",
+    "install",
+    "list",
+    "remove",
+    "setup",
+    "run",
+    "chat",
+    "gc",
+    "mcp",
+    "bench",
+]
 
 
 def test_help_names_every_command(command):

@@ -37,6 +37,12 @@ class Workspace(dict):
             raise FileTooLarge("It is too large.")
         return self[name]
 
+    async def write_pieces(self, name, size, part):
+        await self.write(name, part(0, size))
+
+    async def pieces(self, name, *, limit_bytes=None):
+        yield await self.read(name, limit_bytes=limit_bytes)
+
 
 def carried(is_shared=False, limits=LIMITS):
     return Carried(limits, is_shared=is_shared)

@@ -109,8 +109,8 @@ async def test_a_session_that_cannot_be_made_gives_its_place_back(open_engine):
     assert (await (await engine.create_session()).execute("1 + 1")).text == "2"
 
 
-async def test_twenty_sessions_ten_at_a_time_are_all_their_own(open_engine, backend):
-    """A hundred on bubblewrap."""
+async def test_many_sessions_some_at_a_time_are_all_their_own(open_engine, backend):
+    """A hundred on bubblewrap, ten at a time."""
     count, at_once = (100, 10) if backend == "bubblewrap" else (12, 4)
     engine = open_engine(max_sessions=at_once, when_full="wait")
     most = 0

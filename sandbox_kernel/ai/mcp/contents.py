@@ -193,7 +193,8 @@ def structured_run(result: Result, session_id: str, bounded: Bounded, images: in
         files=[file_of(session_id, one.name, one.size) for one in result.files[:MAX_FILES]],
         images=images,
         packages=[
-            clean_name(f"{name} {version}") for name, version in result.dependencies.packages[:100]
+            clean(clean_name(f"{name} {version}"))
+            for name, version in result.dependencies.packages[:100]
         ],
         usage=used
         and Usage(wall_s=used.wall_s, cpu_s=used.cpu_s, peak_memory_bytes=used.peak_memory_bytes),
@@ -233,8 +234,8 @@ def uri_of(session_id: str, name: str) -> str:
 
 def file_of(session_id: str, name: str, size: int) -> File:
     # A name that can be said is given whole: it is what the file is asked for by.
-    is_plain = name.isprintable() and len(name) <= MAX_NAME_CHARS
-    shown = name if is_plain else clean_name(name, MAX_NAME_CHARS)
+    is_plain = name.isprintable() and len(name) <= MAX_NAME_CHARS and clean(name) == name
+    shown = name if is_plain else clean(clean_name(name, MAX_NAME_CHARS))
     return File(name=shown, size=size, uri=uri_of(session_id, name)[: 4 * MAX_NAME_CHARS])
 
 

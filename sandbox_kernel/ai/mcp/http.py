@@ -116,6 +116,8 @@ async def _serve(
 ) -> None:
     import uvicorn
 
+    from sandbox_kernel.ai.mcp import door
+
     class Server(uvicorn.Server):
         @contextlib.contextmanager
         def capture_signals(self) -> Any:
@@ -128,7 +130,7 @@ async def _serve(
     server = Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=door.made(),
             ws="none",
             lifespan="off",
             loop="asyncio",

@@ -25,6 +25,7 @@ from mcp.types import (
 )
 
 from sandbox_kernel import __version__
+from sandbox_kernel.ai.bounds import clean
 from sandbox_kernel.ai.mcp import resources
 from sandbox_kernel.ai.mcp.arguments import BadArguments, checked
 from sandbox_kernel.ai.mcp.clients import Client
@@ -92,7 +93,7 @@ def make_server(whose: WhoseIs) -> Server[Any]:
         try:
             return await client.apart(resources.read(client, str(params.uri)))
         except SandboxKernelError as error:
-            raise MCPError(code=INVALID_PARAMS, message=str(error)) from None
+            raise MCPError(code=INVALID_PARAMS, message=clean(str(error))) from None
 
     return Server(
         "sandbox-kernel",
