@@ -10,8 +10,7 @@ from sandbox_kernel.backends.base import LAYERS
 from sandbox_kernel.dependencies.requirements import parse_all
 from sandbox_kernel.dependencies.store import Store
 from sandbox_kernel.limits import Limits
-from sandbox_kernel.session import SandboxSession
-from sandbox_kernel.session import State
+from sandbox_kernel.session import SandboxSession, State
 from tests.support import docker_engine
 from tests.support.layers import HandMade, get, manage
 from tests.support.sessions import Cell, backend
