@@ -29,8 +29,8 @@ Spawn = Callable[[Coroutine[Any, Any, None]], None]
 class Outcome(NamedTuple):
     """How a cell ended. `error` is None exactly when `status` is "ok".
 
-    `exit_code`: of the command that the cell was, 128 and the signal's number if one ended
-    it; None where a cell is no command, and when a limit ended it.
+    `exit_code`: of the command that the cell was, or of a runner that left with one; 128 and
+    the signal's number if one ended it; None otherwise, and when a limit ended it.
     """
 
     status: str  # "ok" or "error"
@@ -165,8 +165,19 @@ class Run:
             ended.receipt if ended is not None else None,
             expressions if isinstance(expressions, dict) else {},
             payload if isinstance(payload, list) else [],
-            _exit_code(self.reply.get("exit_code")) if self._stopped_by != "timeout" else None,
+            self._exit_code(),
         )
+
+    def _exit_code(self) -> int | None:
+        """What a command exited with, or a runner that left by itself; None: neither."""
+        if self._stopped_by == "timeout":
+            return None
+        told = _exit_code(self.reply.get("exit_code"))
+        if told is None and self.exit is not None and self.exit.cause in ("exited", "signalled"):
+            told = 128 + self.exit.signal if self.exit.signal else self.exit.exit_code
+            # One that leaves with 0 has failed its cell all the same.
+            told = _exit_code(told) or None
+        return told
 
     def _fail(self, failure: events.CellFailed) -> None:
         self._failure = failure
