@@ -1,4 +1,4 @@
-"""Fixtures of all tests, and the order in which folders run.
+"""Fixtures of all tests, and the order in which folders and slow files run.
 
 The unit lane is quick and comes first; what starts kernels, clients and browsers
 follows, so that a broken function is reported before the slow lanes begin.
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 # Anything not listed is a unit test and runs first.
-LATE_FOLDERS = [
-    *("guest", "guest_runners", "session", "backends", "cli", "conformance", "clients", "sharing"),
-    *("escape", "benchmarks", "browser"),
+LATE = [
+    *("guest", "guest_runners", "guest_bridge", "session", "kernel", "backends", "engine"),
+    *("test_sync.py", "languages", "dependencies", "ai", "cli", "conformance", "clients"),
+    *("sharing", "test_notebooks.py", "test_readme.py", "escape", "benchmarks", "browser"),
 ]
 
 
@@ -39,8 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _lane(item: pytest.Item) -> int:
-    folders = item.path.relative_to(HERE).parts if item.path.is_relative_to(HERE) else ()
-    return 1 + LATE_FOLDERS.index(folders[0]) if folders and folders[0] in LATE_FOLDERS else 0
+    parts = item.path.relative_to(HERE).parts if item.path.is_relative_to(HERE) else ()
+    return 1 + LATE.index(parts[0]) if parts and parts[0] in LATE else 0
 
 
 @pytest.fixture(scope="session")
