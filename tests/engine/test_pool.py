@@ -275,7 +275,8 @@ print(json.dumps({
     "dh": list(map(str, _dh)),
     "inputs": [len(shell.history_manager.input_hist_raw)],
     "files": sorted(os.path.join(a, f) for d in (".", "/tmp", os.path.expanduser("~"))
-        for a, _d, fs in os.walk(d) for f in fs if "__pycache__" not in a),
+        for a, _d, fs in os.walk(d) for f in fs
+        if "__pycache__" not in a and not a.startswith((sys.prefix, sys.base_prefix))),
     "threads": [t.name for t in threading.enumerate()],
     "argv": sys.argv, "path": sys.path,
     "environ": dict(os.environ),
