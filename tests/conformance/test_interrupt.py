@@ -58,6 +58,32 @@ def test_an_interrupt_ends(shared_kernel: Kernel, what: str):
     assert shared_kernel.run("kept").result["text/plain"] == "'kept'"
 
 
+@ours_only
+@pytest.mark.parametrize(
+    "makes_garbage",
+    ["", "self.me = self"],  # freed at once, or found by the collector
+    ids=["of an object", "during a collection"],
+)
+def test_an_interrupt_in_a_finalizer_which_would_swallow_it_ends_the_cell(
+    shared_kernel: Kernel, makes_garbage: str
+):
+    shared_kernel.run("kept = 'kept'")
+    code = (
+        "import gc, time\n"
+        "class Last:\n"
+        f"    def __init__(self): {makes_garbage or 'pass'}\n"
+        "    def __del__(self): print('begun', flush=True); time.sleep(3600)\n"
+        "Last(); gc.collect()\n"
+        "while True: pass"
+    )
+    message_id = begin(shared_kernel, code)
+    shared_kernel.interrupt()
+    run = shared_kernel.finish(message_id)
+    assert run.error["ename"] == "KeyboardInterrupt"
+    assert "Exception ignored" not in run.stderr
+    assert shared_kernel.run("kept").result["text/plain"] == "'kept'"
+
+
 def test_an_interrupt_is_answered_on_control(shared_kernel: Kernel):
     if shared_kernel.manager.kernel_spec.interrupt_mode != "message":
         pytest.skip("this kernelspec is interrupted by signal")

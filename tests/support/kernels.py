@@ -21,7 +21,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
 from tests.support import docker_engine
-from tests.support.waiting import DEADLINE_S, until
+from tests.support.waiting import DEADLINE_S, PATIENCE_S, until
 
 Message = dict[str, Any]
 
@@ -63,8 +63,7 @@ class Run(NamedTuple):
     @property
     def result(self) -> dict[str, Any]:
         """The bundle of the last expression's value."""
-        (content,) = self.contents("execute_result")
-        return content["data"]
+        return self._only("execute_result")["data"]
 
     @property
     def displays(self) -> list[dict[str, Any]]:
@@ -73,11 +72,17 @@ class Run(NamedTuple):
     @property
     def error(self) -> dict[str, Any]:
         """The one error: name, value and traceback."""
-        (content,) = self.contents("error")
-        return content
+        return self._only("error")
 
     def contents(self, kind: str) -> list[dict[str, Any]]:
         return [message["content"] for message in self.messages if message["msg_type"] == kind]
+
+    def _only(self, kind: str) -> dict[str, Any]:
+        contents = self.contents(kind)
+        if len(contents) != 1:
+            heard = [(m["msg_type"], str(m["content"])[:500]) for m in self.messages]
+            raise AssertionError(f"{len(contents)} messages {kind!r}, not 1, of {heard}.")
+        return contents[0]
 
     def _text(self, name: str) -> str:
         return "".join(c["text"] for c in self.contents("stream") if c["name"] == name)
@@ -279,7 +284,9 @@ def environment(backend: str, env: dict[str, str] | None = None) -> dict[str, st
     """For a kernel on `backend`: this process's environment and `env`."""
     # "auto" is said by saying nothing: so the reference kernel runs with the same tests.
     chosen = {} if backend == "auto" else {"SANDBOX_KERNEL_BACKEND": backend}
-    return {**os.environ, **chosen, **(env or {})}
+    # On a machine that stands still for a while, a runner that obeys would be killed.
+    patient = {"SANDBOX_KERNEL_INTERRUPT_GRACE": f"{PATIENCE_S:g}s"}
+    return {**os.environ, **patient, **chosen, **(env or {})}
 
 
 class Family:

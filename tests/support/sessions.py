@@ -15,9 +15,10 @@ import pytest
 from sandbox_kernel import backends, events
 from sandbox_kernel.backends.base import SandboxSpec
 from sandbox_kernel.limits import Limits
-from sandbox_kernel.session import Outcome, SandboxSession
+from sandbox_kernel.session import Outcome, SandboxSession, run
 from sandbox_kernel.session.tools import Toolbox
 from tests.support import docker_engine
+from tests.support.waiting import DEADLINE_S, PATIENCE_S
 
 BACKENDS = ("bubblewrap", "docker")
 
@@ -91,7 +92,7 @@ class Driver:
         return "".join(event.text for event in self.late if isinstance(event, events.TextWritten))
 
     async def _until(self, is_so: Callable[[], bool]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE_S):
             while not is_so():
                 self._news.clear()
                 await self._news.wait()
@@ -120,6 +121,13 @@ def backend(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions whose limits the test leaves to the settings wait long before they kill."""
+    monkeypatch.setenv("SANDBOX_KERNEL_INTERRUPT_GRACE", f"{PATIENCE_S:g}s")
+    monkeypatch.setattr(run, "KILL_TIMEOUT_S", PATIENCE_S)
+
+
 @cache
 def _problem(name: str) -> str:
     check = backends.get(name).check()
@@ -142,6 +150,7 @@ async def open_session(backend: str) -> AsyncIterator[Open]:
         allow_forward: bool = False,
         **limits: Any,
     ) -> Driver:
+        limits.setdefault("interrupt_grace_s", PATIENCE_S)
         spec = SandboxSpec(language=language, limits=Limits(**limits), image=image)
         driver = Driver(backend, spec, policy, tools=tools, allow_forward=allow_forward)
         drivers.append(driver)

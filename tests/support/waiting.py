@@ -9,6 +9,10 @@ from typing import TypeVar
 # Two noisy cores, several test runs at once: what takes 0.2 s alone may take twenty.
 DEADLINE_S = 60.0
 
+# What obeys an interrupt does so at once. On a machine that stands still for a while a session
+# would take it for something that doesn't, and end it: variables that a test looks for would go.
+PATIENCE_S = 30.0
+
 T = TypeVar("T")
 
 

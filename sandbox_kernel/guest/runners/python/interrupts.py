@@ -5,12 +5,20 @@ So the main thread says where user code begins and ends (`open`, `close`), and w
 exception would do harm (`with shield:`); there it waits until the end of that block.
 
 A cell that awaits is cancelled instead: an exception would hit the event loop.
+
+What is raised in a finalizer is swallowed by Python, and that is likely: a signal that came
+while garbage was collected is seen by the first `__del__` after it. It is then raised again.
 """
 
 import signal
-from _thread import get_ident
+import sys
+from _thread import get_ident, interrupt_main, start_new_thread
 from contextlib import contextmanager
+from time import sleep
 from typing import Any, Callable, Iterator, Optional
+
+# By then the finalizer that swallowed one has ended; if not, there is a next time.
+_AGAIN_S = 0.002
 
 
 class Interrupts:
@@ -21,6 +29,7 @@ class Interrupts:
         self._is_open = False
         self._shields = 0
         self._is_pending = False
+        self._has_raised = False
         # Asks the cell's task to stop; False when raising is right after all.
         self.cancel: Optional[Callable[[], bool]] = None
 
@@ -33,10 +42,12 @@ class Interrupts:
         """Make ours the handler, again if user code has set another one."""
         if signal.getsignal(signal.SIGINT) != self._on_signal:
             signal.signal(signal.SIGINT, self._on_signal)
+        if sys.unraisablehook is sys.__unraisablehook__:
+            sys.unraisablehook = self._on_unraisable
 
     def open(self) -> None:
         """From here on SIGINT raises. The caller catches KeyboardInterrupt, then closes."""
-        self._is_pending = False
+        self._is_pending = self._has_raised = False
         self._is_open = True
 
     def close(self) -> None:
@@ -63,7 +74,19 @@ class Interrupts:
     def _raise(self) -> None:
         if self.cancel is not None and self.cancel():
             return
+        self._has_raised = True
         raise KeyboardInterrupt
+
+    def _on_unraisable(self, swallowed: Any) -> None:
+        is_ours = self._has_raised and swallowed.exc_type is KeyboardInterrupt
+        if not is_ours or get_ident() != self._main:
+            sys.__unraisablehook__(swallowed)
+        elif self._is_open:
+            self._has_raised = False
+            try:
+                start_new_thread(_interrupt_again, ())
+            except RuntimeError:  # no process is left to have
+                interrupt_main()
 
     def __enter__(self) -> None:
         if get_ident() == self._main:
@@ -81,3 +104,8 @@ class Interrupts:
         """The thread that forked is the child's main thread."""
         self._main = get_ident()
         self._shields = 0
+
+
+def _interrupt_again() -> None:
+    sleep(_AGAIN_S)
+    interrupt_main()
