@@ -136,6 +136,11 @@ class Conversation:
         return self._current is not None
 
     @property
+    def is_asked(self) -> bool:
+        """Whether the runner has a request besides a cell: user code runs in these, too."""
+        return bool(self._outstanding)
+
+    @property
     def is_ending(self) -> bool:
         """A cell's files are on their way; nothing more is read from the runner until then."""
         return self._ending is not None

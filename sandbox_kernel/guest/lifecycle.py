@@ -32,8 +32,9 @@ else:
     from framing import Kind
     from relay import RunnerLied
 
-# From a closed socket to SIGKILL: a runner that is exiting closes it a moment before.
-_HANG_UP_GRACE_S = 0.1
+# From a closed socket to SIGKILL: a runner that is exiting closes it a moment before, and on a
+# machine that stands still for a while its own exit code would not be told.
+_HANG_UP_GRACE_S = 0.5
 # How long a restart waits for the killed to be gone: a fresh runner needs their memory.
 _QUIET_S = 1.0
 # Where the kernel forks nothing any more: all that is killed takes a moment to be gone.
@@ -176,10 +177,14 @@ class Lifecycle:
             self._commons.streams.close_all()
 
     def signal(self, number: int) -> None:
-        """SIGINT before the runner took a cell cancels it; a start is not interrupted."""
+        """SIGINT before the runner took a cell cancels it; a start is not interrupted.
+
+        Nor is a runner that has nothing to do: it takes a SIGINT for that of the request which
+        it finds next, and may find it before the signal.
+        """
         if number == signal.SIGINT and not self._talk.is_busy:
             self._talk.cancel_queued()
-            if not self._talk.is_ready:
+            if not self._talk.is_asked:
                 return
         if self.runner is not None and self._dead is None:
             self.runner.signal(number)

@@ -19,8 +19,9 @@ from sandbox_kernel.limits import Limits
 from sandbox_kernel.session import causes
 from sandbox_kernel.session.guest import Guest
 
-# SIGKILL takes effect in milliseconds; a supervisor that has not said so by then is gone.
-KILL_TIMEOUT_S = 0.8
+# SIGKILL takes effect in milliseconds, and a supervisor waits a second for all that it killed to
+# be gone. One that has not said so by then is gone itself; sooner, files would be lost for nothing.
+KILL_TIMEOUT_S = 3.0
 
 Sink = Callable[[events.Event], None]
 Spawn = Callable[[Coroutine[Any, Any, None]], None]

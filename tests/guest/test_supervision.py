@@ -48,11 +48,11 @@ def test_a_receipt_says_what_the_cell_used(guest: Guest) -> None:
     code += "while time.process_time() < stop: pass\nsend(STDOUT, cell, data=b'12345')"
     receipt = guest.run(code).end["receipt"]
     assert receipt["wall_s"] >= 0.2
-    assert 0.1 < receipt["cpu_s"] < 5
+    assert 0.1 < receipt["cpu_s"] < receipt["wall_s"] + 0.1
     assert 64 << 20 < receipt["peak_memory_bytes"] < 256 << 20
     assert receipt["output_bytes"] == 5
-    again = guest.run("del block").end["receipt"]
-    assert again["cpu_s"] < 0.1
+    # A cell that does nothing uses nothing, when nobody else holds it up.
+    assert min(guest.run("block = None").end["receipt"]["cpu_s"] for _ in range(5)) < 0.1
 
 
 def test_the_peak_is_the_cells_own(guest: Guest) -> None:
@@ -160,9 +160,17 @@ def test_sigint_reaches_a_child_in_the_group_but_none_outside_of_it(guest: Guest
     guest.wait_kind(Kind.STDOUT)
     guest.send(Kind.SIGNAL, 0, {"signal": "SIGINT"})
     guest.finish(cell)
-    code = "inner_code = inner.wait(10)\nouter_code = outer.poll()\nouter.kill()\nouter.wait()\n"
+    code = "inner_code = inner.wait(50)\nouter_code = outer.poll()\nouter.kill()\nouter.wait()\n"
     code += "send(DISPLAY, cell, {'inner': inner_code, 'outer': outer_code})"
     assert guest.run(code).frames[0].read_meta() == {"inner": -signal.SIGINT, "outer": None}
+
+
+def test_sigint_between_cells_reaches_nobody(guest: Guest) -> None:
+    guest.run("import subprocess as s\ninner = s.Popen(['sleep', '60'])")
+    guest.send(Kind.SIGNAL, 0, {"signal": "SIGINT"})
+    code = "code = inner.poll()\ninner.kill()\ninner.wait()\n"
+    code += "send(DISPLAY, cell, {'inner': code})"
+    assert guest.run(code).frames[0].read_meta() == {"inner": None}
 
 
 def test_sigint_before_the_runner_is_ready_cancels_what_waits(start_guest: StartGuest) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 import pytest
 
 from sandbox_kernel.guest.framing import Kind
+from tests.guest_runners.support import DEADLINE_S
+from tests.support.waiting import until
 
 STREAM = 'iopub("stream", {"name": "stdout", "text": "%s"})'
 
@@ -53,14 +54,12 @@ def test_every_sort_of_output_becomes_a_frame_in_order(bridge):
 
 
 def test_the_reply_waits_for_what_comes_before_idle(bridge):
-    cell = bridge.execute(f"reply(); time.sleep(0.3); {shown('late')}")
+    cell = bridge.execute(f"reply(); time.sleep(0.05); {shown('late')}")
     assert cell.kinds == [Kind.STDOUT, Kind.REPLY]
 
 
 def test_a_kernel_that_forgets_to_be_idle_is_not_waited_for_for_ever(bridge):
-    started_s = time.monotonic()
     assert bridge.execute("is_silent = True; reply()").reply["status"] == "ok"
-    assert time.monotonic() - started_s < 10
 
 
 def test_a_kernel_that_forgets_to_answer_is_not_waited_for_for_ever(bridge):
@@ -159,6 +158,30 @@ def test_an_interrupt_reaches_the_kernel(bridge):
     assert cell.reply["status"] == "error"
 
 
+def begin_interrupted(bridge, code):
+    """A cell whose interrupt has come before anybody has looked at either."""
+    bridge.process.send_signal(signal.SIGSTOP)
+    cell = bridge.begin(code)
+    bridge.interrupt()
+    bridge.process.send_signal(signal.SIGCONT)
+    return cell
+
+
+def test_an_interrupt_reaches_a_cell_that_has_not_begun_yet(bridge):
+    for _ in range(10):
+        cell = begin_interrupted(bridge, "time.sleep(600)")
+        assert bridge.finish(cell).error["ename"] == "Interrupted"
+    assert bridge.execute(shown("next")).stdout == "next"
+
+
+def test_a_message_reaches_a_cell_that_has_not_begun_yet(start):
+    bridge = start(options=("--interrupt=message",))
+    # The first one comes too early for this kernel; as with IPython's, it is lost.
+    code = "receive(control); receive(control); reply(status='abort')"
+    cell = begin_interrupted(bridge, code)
+    assert bridge.finish(cell).error["ename"] == "Interrupted"
+
+
 def test_a_kernel_that_wants_a_message_hears_no_signal(start):
     bridge = start(options=("--interrupt=message",))
     cell = bridge.begin(f"{shown('up')}; receive(control); reply(status='error', ename='Stop')")
@@ -186,16 +209,20 @@ def test_a_fence_holds_the_reply_until_what_overtook_it_has_come(start):
 
 def test_the_kernels_end_is_the_bridges(bridge):
     bridge.begin("os._exit(7)")
-    assert bridge.process.wait(30) == 7
+    assert bridge.process.wait(DEADLINE_S) == 7
 
 
 def test_a_kernel_that_is_killed_is_seen_as_killed(bridge):
     bridge.begin("os.kill(os.getpid(), 9)")
-    assert bridge.process.wait(30) == -signal.SIGKILL
+    assert bridge.process.wait(DEADLINE_S) == -signal.SIGKILL
 
 
-def test_what_a_dying_kernel_said_is_heard(bridge):
-    cell = bridge.begin(f'{shown("words")}; time.sleep(0.1); os.write(2, b"last"); os._exit(1)')
+def test_what_a_dying_kernel_said_is_heard(bridge, tmp_path):
+    # What a kernel's own thread has not sent yet dies with it; this one gives it time.
+    wait = "while not os.path.exists('go'): time.sleep(0.01)"
+    cell = bridge.begin(f'{shown("words")}\n{wait}\nos.write(2, b"last"); os._exit(1)')
+    bridge.wait_for(lambda: cell.stdout == "words")
+    (tmp_path / "go").touch()
     bridge.wait_for(lambda: bridge.is_gone or "last" in cell.stderr)
     assert (cell.stdout, cell.stderr) == ("words", "last")
 
@@ -205,14 +232,16 @@ def test_the_bridges_end_is_the_kernels(bridge):
         bridge.execute('iopub("stream", {"name": "stdout", "text": str(os.getpid())})').stdout
     )
     bridge._socket.close()
-    bridge.process.wait(30)
-    end_s = time.monotonic() + 10
-    while os.path.exists(f"/proc/{pid}") and time.monotonic() < end_s:
+    bridge.process.wait(DEADLINE_S)
+    until(lambda: is_dead(pid), f"the end of the kernel {pid}")
+
+
+def is_dead(pid):
+    try:
         with open(f"/proc/{pid}/stat") as file:
-            if file.read().rpartition(")")[2].split()[0] == "Z":
-                break
-    else:
-        assert not os.path.exists(f"/proc/{pid}")
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def test_requests_are_translated_both_ways(bridge):
@@ -258,7 +287,7 @@ def test_of_payloads_only_pages_pass(bridge):
 def test_a_request_to_quit_ends_kernel_and_bridge(bridge):
     cell = bridge.begin(f'{shown("bye")}; reply(payload=[{{"source": "ask_exit"}}])')
     bridge.wait_for(lambda: bridge.is_gone or cell.stdout == "bye")
-    assert bridge.process.wait(30) == 0
+    assert bridge.process.wait(DEADLINE_S) == 0
 
 
 def test_a_request_to_quit_that_keeps_the_kernel_changes_nothing(bridge):

@@ -25,8 +25,8 @@ from sandbox_kernel.guest import framing
 from sandbox_kernel.guest.framing import RUNNER_KINDS, Decoder, Frame, Kind
 
 MAIN = Path(framing.__file__).parent / "runners" / "python" / "__main__.py"
-# Generous: the machines that run this are shared and slow.
-DEADLINE_S = 30.0
+# Generous: the machines that run this are shared and slow, and stand still now and then.
+DEADLINE_S = 60.0
 
 
 @dataclass
@@ -89,7 +89,19 @@ class Cell:
 
     @property
     def kinds(self) -> list[int]:
-        return [frame.kind for frame in self.frames]
+        """The kinds of all frames, of text in several pieces one: a slow printer is met midway."""
+        return [kind for kind, _ in self.told]
+
+    @property
+    def told(self) -> list[tuple[int, bytes]]:
+        """(kind, data) of all frames, neighbours of the same stream as one."""
+        found: list[tuple[int, bytes]] = []
+        for frame in self.frames:
+            data = frame.data
+            if found and frame.kind in (Kind.STDOUT, Kind.STDERR) and found[-1][0] == frame.kind:
+                data = found.pop()[1] + data
+            found.append((frame.kind, data))
+        return found
 
 
 class Runner:

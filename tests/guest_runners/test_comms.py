@@ -111,7 +111,7 @@ def test_an_output_widget_captures_what_its_block_prints(ipython: Runner) -> Non
     order = []
     for frame in cell.frames:
         if frame.kind == Kind.STDOUT:
-            order.append(frame.data.decode().strip())
+            order += frame.data.decode().split()
         elif frame.kind == Kind.COMM_OUT:
             state = frame.read_meta()["data"].get("state", {})
             if set(state) == {"msg_id"}:

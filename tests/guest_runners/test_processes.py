@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from tests.guest_runners.support import Runner
+from tests.guest_runners.support import DEADLINE_S, Runner
 
 
 def test_a_subprocess_writes_to_its_cells_pipes(runner: Runner) -> None:
@@ -121,7 +121,7 @@ def test_the_runner_ends_when_the_supervisor_is_gone(runner: Runner) -> None:
     )
     runner._socket.close()
     runner.is_gone = True
-    assert runner.process.wait(10) == 0
+    assert runner.process.wait(DEADLINE_S) == 0
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_code_that_ends_the_process_ends_the_runner_and_no_more(runner: Runner, 
     cell = runner.begin("print('last words')\n" + code)
     with pytest.raises(AssertionError, match="the runner is gone"):
         runner.wait_for(lambda: cell.is_answered)
-    runner.process.wait(10)
+    runner.process.wait(DEADLINE_S)
 
 
 def test_exec_of_another_program_ends_the_runner(runner: Runner) -> None:

@@ -7,11 +7,19 @@ import pytest
 from sandbox_kernel import events
 from sandbox_kernel.errors import RequestRefused
 from sandbox_kernel.limits import GIB, MIB
+from tests.support.waiting import DEADLINE_S
 
 IGNORES_SIGINT = (
     "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
     "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('on', flush=True)\n"
     "while True: time.sleep(0.01)"
+)
+# Ends its runner between cells, as soon as there is a file called so.
+EXITS_LATER = (
+    "import os, threading, time\ndef leave():\n"
+    "    while not os.path.exists('go'): time.sleep(0.01)\n"
+    "    os._exit(5)\n"
+    "threading.Thread(target=leave).start()"
 )
 
 
@@ -42,6 +50,32 @@ async def test_an_interrupt_ends_a_cell_and_keeps_the_variables(open_session, wa
     assert (await driver.run("print(x)")).text() == "5\n"
 
 
+async def test_an_interrupt_at_the_very_beginning_ends_the_cell_and_keeps_the_variables(
+    open_session,
+):
+    driver = await open_session()
+    await driver.run("x = 5")
+    for turns in range(12):
+        begun = asyncio.Event()
+        code = "while True: pass"
+        cell = driver.run(code, on_cell=lambda _, begun=begun: begun.set())
+        running = asyncio.ensure_future(cell)
+        await begun.wait()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await driver.session.interrupt()
+        assert (await running).error.name == "KeyboardInterrupt"
+    assert (await driver.run("print(x)")).text() == "5\n"
+
+
+async def test_an_interrupt_right_before_a_cell_is_none_of_the_cells(open_session):
+    driver = await open_session()
+    for _ in range(12):
+        await driver.run("pass")
+        await driver.session.interrupt()
+        assert (await driver.run("print('on')")).text() == "on\n"
+
+
 async def test_a_cell_that_ignores_interrupts_is_killed_after_the_grace(open_session):
     driver = await open_session(interrupt_grace_s=0.5)
     cell = await interrupt_when_it_prints(driver, IGNORES_SIGINT)
@@ -53,16 +87,17 @@ async def test_a_cell_that_ignores_interrupts_is_killed_after_the_grace(open_ses
 
 async def test_a_timeout_names_its_value_and_says_that_the_variables_survived(open_session):
     driver = await open_session(timeout_s=0.5)
-    cell = await driver.run("x = 7\nimport time; time.sleep(60)")
+    await driver.run("import time; x = 7", timeout_s=None)
+    cell = await driver.run("time.sleep(60)")
     assert cell.error.name == "CellTimeout"
     assert "0.5 s" in cell.error.value
     assert "variables survived" in cell.error.value
     assert len(cell.of(events.CellFailed)) == 1
-    assert (await driver.run("print(x)")).text() == "7\n"
+    assert (await driver.run("print(x)", timeout_s=None)).text() == "7\n"
 
 
 async def test_a_timeout_that_the_cell_swallows_is_still_told(open_session):
-    driver = await open_session(timeout_s=0.5)
+    driver = await open_session(timeout_s=2)
     cell = await driver.run(
         "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('caught')"
     )
@@ -71,7 +106,7 @@ async def test_a_timeout_that_the_cell_swallows_is_still_told(open_session):
 
 
 async def test_a_timeout_of_a_cell_that_ignores_it_loses_the_variables_and_says_so(open_session):
-    driver = await open_session(timeout_s=0.5, interrupt_grace_s=0.3)
+    driver = await open_session(timeout_s=2, interrupt_grace_s=0.3)
     cell = await driver.run(IGNORES_SIGINT)
     assert cell.error.name == "CellTimeout"
     assert "variables are lost" in cell.error.value
@@ -108,7 +143,7 @@ async def test_too_many_threads_are_an_error_that_names_the_limit(open_session):
 
 
 async def test_a_fork_bomb_meets_the_process_limit_and_the_next_cell_works(open_session):
-    driver = await open_session(processes=40, timeout_s=20)
+    driver = await open_session(processes=40, timeout_s=60)
     cell = await driver.run(
         "import os, time\nchildren = []\n"
         "try:\n    while True:\n        pid = os.fork()\n"
@@ -167,7 +202,8 @@ async def test_a_dead_sandbox_fails_the_cell_and_is_replaced(open_session):
 
 async def test_what_happened_while_no_cell_ran_is_told_with_the_next(open_session):
     driver = await open_session()
-    await driver.run("import os, threading\nthreading.Timer(0.1, os._exit, (5,)).start()")
+    await driver.run(EXITS_LATER)
+    await driver.session.files.write("go", b"")
     await driver.heard(events.RunnerReady, count=2)
     cell = await driver.run("print('x')")
     assert "exit code 5" in cell.text("stderr")
@@ -213,7 +249,7 @@ async def test_a_stuck_completion_is_interrupted_and_the_next_cell_works(open_se
     asking = asyncio.ensure_future(driver.session.complete("slow.a", 6))
     await driver.heard(events.TextWritten)
     await driver.session.interrupt()
-    await asyncio.wait_for(asking, 20)
+    await asyncio.wait_for(asking, DEADLINE_S)
     assert (await driver.run("print('next')")).text() == "next\n"
 
 

@@ -109,10 +109,12 @@ class Server:
                 events = select.POLLIN | (select.POLLOUT if peer.unsent_bytes else 0)
                 poll.register(peer.fileno(), events)
         ready = {fd for fd, _ in poll.poll(self._timeout_ms())}
-        if self._wakeup in ready:
-            self._on_signals()
-        if self._channel.descriptor in ready:
+        signals = self._read_signals() if self._wakeup in ready else b""
+        # A cell was sent before the interrupt that means it, and begins before it here, too.
+        if self._channel.descriptor in ready or (signals and self._has_request()):
             self._on_requests()
+        if signals:
+            self._on_signals(signals)
         if self._inputs in ready:
             self._on_answers()
         self._on_output(ready)
@@ -121,10 +123,17 @@ class Server:
         due_s = min([self._interrupt_s, *(one.due_s for one in self._pending.values())])
         return None if due_s == _NEVER else max(due_s - time.monotonic(), 0.0) * 1000 + 1
 
-    def _on_signals(self) -> None:
+    def _read_signals(self) -> bytes:
         with suppress(BlockingIOError):
-            if signal.SIGINT in os.read(self._wakeup, 4096):
-                self._on_interrupt()
+            return os.read(self._wakeup, 4096)
+        return b""
+
+    def _has_request(self) -> bool:
+        return bool(select.select([self._channel.descriptor], [], [], 0)[0])
+
+    def _on_signals(self, numbers: bytes) -> None:
+        if signal.SIGINT in numbers:
+            self._on_interrupt()
         if self._kernel.reap():
             self._end()
 
@@ -222,11 +231,13 @@ class Server:
         if current is None:
             return
         self._is_interrupted = True
+        self._is_early = not current.is_begun
         if self._command.is_interrupted_by_message:
-            parts = self._wire.encode("interrupt_request", self._session + "-0", {})
-            self._connection.control.send(parts)
-        elif not current.is_begun:
-            self._is_early = True
+            self._send_interrupt()
+
+    def _send_interrupt(self) -> None:
+        parts = self._wire.encode("interrupt_request", self._session + "-0", {})
+        self._connection.control.send(parts)
 
     def _note_begun(self, pending: Pending) -> None:
         if not pending.is_begun:
@@ -236,9 +247,13 @@ class Server:
 
     def _repeat_interrupt(self) -> None:
         self._interrupt_s = _NEVER
-        if self._current is not None:
-            with suppress(OSError):
-                os.kill(self._kernel.pid, signal.SIGINT)
+        if self._current is None:
+            return
+        if self._command.is_interrupted_by_message:
+            self._send_interrupt()
+            return
+        with suppress(OSError):
+            os.kill(self._kernel.pid, signal.SIGINT)
 
     # -- what the kernel says
 

@@ -121,6 +121,10 @@ class Shell(ABC):
         """Called in the first pause: import what most sessions need sooner or later."""
 
     @abstractmethod
+    def begin(self, execution: Execution) -> None:
+        """What must be known of the cell however early it is interrupted. Runs nothing."""
+
+    @abstractmethod
     def start(self, execution: Execution) -> Optional["Coroutine[Any, Any, Any]"]:
         """Run the cell; or, if it awaits anything, return the coroutine that does."""
 

@@ -7,6 +7,7 @@ Rule 2: a process that user code forks must not speak on our socket.
 """
 
 import os
+import select
 import socket
 import struct
 import threading
@@ -125,6 +126,11 @@ class Channel:
     def has_request(self) -> bool:
         """Whether `receive` returns at once."""
         return bool(self._incoming)
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether a request came that was not received yet, or the supervisor is gone."""
+        return bool(self._incoming or select.select([self.descriptor], [], [], 0)[0])
 
     def _read(self) -> bool:
         try:

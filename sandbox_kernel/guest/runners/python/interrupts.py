@@ -1,8 +1,10 @@
-"""SIGINT: a KeyboardInterrupt while user code runs, and nothing at any other time.
+"""SIGINT: a KeyboardInterrupt while user code runs, and at once when it comes before that.
 
 Python calls a signal's handler in the main thread between any two steps of a program.
 So the main thread says where user code begins and ends (`open`, `close`), and where an
 exception would do harm (`with shield:`); there it waits until the end of that block.
+Between requests it does nothing. But the supervisor sends none then: one that comes when a
+request lies on the socket, or was taken and has not got to user code yet, means that request.
 
 A cell that awaits is cancelled instead: an exception would hit the event loop.
 
@@ -30,6 +32,9 @@ class Interrupts:
         self._shields = 0
         self._is_pending = False
         self._has_raised = False
+        self._is_early = False
+        # Whether a request lies there that user code has not begun with.
+        self.is_asked: Callable[[], bool] = lambda: False
         # Asks the cell's task to stop; False when raising is right after all.
         self.cancel: Optional[Callable[[], bool]] = None
 
@@ -46,13 +51,20 @@ class Interrupts:
             sys.unraisablehook = self._on_unraisable
 
     def open(self) -> None:
-        """From here on SIGINT raises. The caller catches KeyboardInterrupt, then closes."""
+        """From here on SIGINT raises. The caller catches KeyboardInterrupt, then closes.
+
+        Raises:
+            KeyboardInterrupt: it came early.
+        """
         self._is_pending = self._has_raised = False
         self._is_open = True
+        if self._is_early:
+            self._is_early = False
+            self._raise()
 
     def close(self) -> None:
-        """From here on SIGINT does nothing."""
-        self._is_open = False
+        """From here on SIGINT does nothing, unless there is the next request."""
+        self._is_open = self._is_early = False
 
     @contextmanager
     def ignored(self) -> Iterator[None]:
@@ -65,6 +77,7 @@ class Interrupts:
 
     def _on_signal(self, _number: int, _frame: Any) -> None:
         if not self._is_open:
+            self._is_early = self._is_early or self.is_asked()
             return
         if self._shields:
             self._is_pending = True

@@ -246,10 +246,24 @@ class IPythonShell(Shell):
             "banner": banner % (python, release.version),
         }
 
+    def begin(self, execution: Execution) -> None:
+        """Number it, and forget how the one before it went."""
+        shell = self._shell
+        self._execution, self._result = execution, None
+        shell.kernel.request_id = execution.request_id
+        shell.failure, shell.is_stored = None, execution.is_stored
+        shell.has_display_failed = shell.displayhook.is_showing = False
+        if execution.number > 0:
+            shell.execution_count = execution.number
+        history = shell.history_manager
+        if execution.is_stored:
+            # A fresh runner may go on where another one stopped: `In[n]` is cell n all the same.
+            for inputs in (history.input_hist_parsed, history.input_hist_raw):
+                inputs.extend([""] * (shell.execution_count - len(inputs)))
+
     def start(self, execution: Execution) -> Optional["Coroutine[Any, Any, Any]"]:
         """Run the cell; return a coroutine instead if it awaits something."""
         shell = self._shell
-        self._begin(execution)
         error = None
         try:
             transformed = shell.transform_cell(execution.code)
@@ -269,20 +283,6 @@ class IPythonShell(Shell):
             return None
         _drive(coroutine)
         return None
-
-    def _begin(self, execution: Execution) -> None:
-        shell = self._shell
-        self._execution, self._result = execution, None
-        shell.kernel.request_id = execution.request_id
-        shell.failure, shell.is_stored = None, execution.is_stored
-        shell.has_display_failed = shell.displayhook.is_showing = False
-        if execution.number > 0:
-            shell.execution_count = execution.number
-        history = shell.history_manager
-        if execution.is_stored:
-            # A fresh runner may go on where another one stopped: `In[n]` is cell n all the same.
-            for inputs in (history.input_hist_parsed, history.input_hist_raw):
-                inputs.extend([""] * (shell.execution_count - len(inputs)))
 
     def _needs_loop(self, code: str, transformed: str, error: Any) -> bool:
         # IPython compiles the cell to find out; most cells cannot need one.

@@ -85,12 +85,15 @@ class PlainShell(Shell):
             "banner": python + "\nIPython is not installed here: no magics.",
         }
 
-    def start(self, execution: Execution) -> Optional["Coroutine[Any, Any, Any]"]:
-        """Run the cell; return a coroutine instead if it awaits something."""
+    def begin(self, execution: Execution) -> None:
+        """Number it, and forget how the one before it went."""
         self._execution, self._failure = execution, None
         if execution.is_stored:
             self._inputs.extend([""] * (execution.number - len(self._inputs)))
             self._inputs.append(execution.code)
+
+    def start(self, execution: Execution) -> Optional["Coroutine[Any, Any, Any]"]:
+        """Run the cell; return a coroutine instead if it awaits something."""
         try:
             steps = self._compile(execution)
         except BaseException as error:  # user code's failure is a result

@@ -28,6 +28,8 @@ class Server:
         self._unanswered: Optional[int] = None
         self._flush_c: Optional[Callable[[], None]] = None
         self._is_warm = False
+        self._is_taken = False  # a request, which user code has not begun with
+        interrupts.is_asked = lambda: self._is_taken or tools.channel.is_readable
         self._unseen: List[str] = []
         self._handlers: Dict[int, Callable[[Frame, Json], Json]] = {
             Kind.COMPLETE: self._complete,
@@ -56,6 +58,7 @@ class Server:
             if not self._is_warm and not loop.wait(_PAUSE_S):
                 self._warm_up()
             loop.wait()
+        self._is_taken = True
         return channel.receive()
 
     def _warm_up(self) -> None:
@@ -69,7 +72,7 @@ class Server:
 
     def _recover(self, error: BaseException) -> None:
         """Something that isn't ours went through our own code."""
-        self._interrupts.close()
+        self._end()
         cell, self._unanswered = self._unanswered, None
         if cell is not None:
             self._reply(cell, self._shell.interrupted(error))
@@ -87,6 +90,7 @@ class Server:
         else:
             handler = self._handlers.get(frame.kind)
             content = handler(frame, meta) if handler else {"status": "error"}
+            self._end()
         self._reply(frame.cell, content)
         if self._flush_c is None:
             import ctypes  # noqa: F401  # for `_flush_c_stdio`: 4 ms that the first cell saves
@@ -143,6 +147,7 @@ class Server:
                 self._tell_unseen()
             return self._shell.start(execution)
 
+        self._shell.begin(execution)
         error = self._run(start, lambda: reply.update(self._shell.finish()), frame.cell)
         return reply if error is None else self._shell.interrupted(error)
 
@@ -152,18 +157,23 @@ class Server:
         """Run user code within reach of SIGINT; returns what it raised."""
         self._tools.cells.enter(cell)
         self._interrupts.install()
-        self._interrupts.open()
         try:
             try:
+                self._interrupts.open()
                 self._tools.loop.run(start, finish)
             finally:
-                self._interrupts.close()
+                self._end()
         except BaseException as error:  # user code's
-            self._interrupts.close()
+            self._end()
             return error
         finally:
             self._interrupts.install()
         return None
+
+    def _end(self) -> None:
+        """A SIGINT that comes now comes too late."""
+        self._is_taken = False
+        self._interrupts.close()
 
     def _ask_shell(self, question: Callable[[], Json], frame: Frame, fallback: Json) -> Json:
         """Completion and the like run user code, too (properties, `__repr__`)."""
