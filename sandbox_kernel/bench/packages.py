@@ -57,17 +57,17 @@ def _cache() -> Iterator[str]:
 def _install(backend: str) -> None:
     """As a builder does, under the key that a kernel computes."""
     from sandbox_kernel import backends
-    from sandbox_kernel.dependencies import store
     from sandbox_kernel.dependencies.manager import Dependencies
+    from sandbox_kernel.dependencies.records import Package
     from sandbox_kernel.dependencies.requirements import parse_all
     from sandbox_kernel.provision import spec_from
     from sandbox_kernel.settings import Settings
 
     settings = Settings.load({"backend": backend})
-    spec, package = spec_from(settings), store.Package(_NAME, "1.0")
+    spec, package = spec_from(settings), Package(_NAME, "1.0")
     made = Dependencies.from_settings(backends.get(backend), spec, settings)
 
-    def fill(directory: Path) -> tuple[store.Package, ...]:
+    def fill(directory: Path) -> tuple[Package, ...]:
         (directory / "lib").mkdir()
         (directory / "lib" / f"{_MODULE}.py").write_text("value = 1\n")
         return (package,)

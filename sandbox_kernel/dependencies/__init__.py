@@ -7,6 +7,10 @@ What is asked for, and where it lies:
     keys           a set of requirements -> the name of what was installed for it; pure
     layers         what a guest must be told to find a layer's packages; pure
     store          which layers there are on this machine, who uses them, which may go
+    records        what is known of a layer, and how that is written down
+    unfinished     layers in the making, and those that have to be removed yet
+    cache          where all of it is, and whether nobody else can change it there
+    shared_files   files that several processes keep at once, and lock
     sealing        the last look at a layer's files, and their removal
     manager        finds or builds what is asked for; start here
 

@@ -18,12 +18,14 @@ from sandbox_kernel.backends.base import Backend, Layer, SandboxSpec
 from sandbox_kernel.dependencies import indexes, keys, store
 from sandbox_kernel.dependencies.layers import attached_environment, describe, with_layers
 from sandbox_kernel.dependencies.policy import Policy
+from sandbox_kernel.dependencies.records import Package
 from sandbox_kernel.dependencies.requirements import Requirement
 from sandbox_kernel.errors import DependencyFailed, SandboxKernelError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sandbox_kernel.dependencies.unfinished import Building
     from sandbox_kernel.settings import Settings
 
 T = TypeVar("T")
@@ -174,9 +176,7 @@ class Dependencies:
             await _in_thread(lambda: where.collect(max_bytes=self._max_bytes))
         return layer
 
-    def keep(
-        self, wanted: list[Requirement], fill: Callable[[Path], tuple[store.Package, ...]]
-    ) -> Layer:
+    def keep(self, wanted: list[Requirement], fill: Callable[[Path], tuple[Package, ...]]) -> Layer:
         """A layer for `wanted`, of one ecosystem, whose directory `fill` fills: no installer.
 
         For `bench`, which measures how long it takes to find one.
@@ -191,11 +191,11 @@ class Dependencies:
 
     def _add(
         self,
-        building: store.Building,
+        building: Building,
         key: str,
         built_for: dict[str, str],
         wanted: list[Requirement],
-        packages: tuple[store.Package, ...],
+        packages: tuple[Package, ...],
     ) -> Layer:
         return self._required_store().add(
             building,
@@ -248,9 +248,9 @@ def _by_ecosystem(requirements: Iterable[Requirement]) -> list[tuple[str, list[R
     return [(name, list(group)) for name, group in groupby(ordered, lambda item: item.ecosystem)]
 
 
-def _packages(record: Any) -> tuple[store.Package, ...]:
+def _packages(record: Any) -> tuple[Package, ...]:
     """What the builder says that it installed."""
-    return tuple(store.Package(item.name, item.version, item.hash) for item in record.resolved)
+    return tuple(Package(item.name, item.version, item.hash) for item in record.resolved)
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

@@ -5,12 +5,14 @@ and both share variables and files. The sandbox stays the notebook's: what the p
 takes its turn with the person's cells, is shown to every client and is in the history, and
 nothing that it may do is more than the notebook may.
 
-    places      the private directory where sessions are found, and who may come in
-    wire        messages <-> bytes, bounded (pure)
-    values      events and outcomes <-> JSON (pure)
-    server      the kernel's end: a socket, and what a driver may ask for
-    client      the program's end: `connect(session_id)` gives a `SharedSeat`
-    listing     which sessions are live, and the sockets of those that are dead
+    places        the private directory where sessions are found, and who may come in
+    wire          messages <-> bytes, bounded (pure)
+    values        events and outcomes <-> JSON (pure)
+    server        the kernel's end: a socket, and what a driver may ask for
+    client        the program's end: `connect(session_id)` gives a `SharedSeat`
+    greeting      what a kernel says first, checked
+    conversation  requests to a kernel, their answers, and the events between
+    listing       which sessions are live, and the sockets of those that are dead
 
 Rule 1: only the same user comes in: the directory is theirs alone (0700), so is the socket
         (0600), and the peer's user is asked of Linux. A guest can see neither.

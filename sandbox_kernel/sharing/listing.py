@@ -7,7 +7,8 @@ import socket
 from typing import NamedTuple
 
 from sandbox_kernel.errors import SandboxKernelError
-from sandbox_kernel.sharing import client, places
+from sandbox_kernel.sharing import places
+from sandbox_kernel.sharing.greeting import HungUp, greeted
 from sandbox_kernel.sharing.wire import Json
 
 
@@ -66,8 +67,8 @@ def _connected(place: places.Place, name: str, *, keep: bool = False) -> socket.
 async def _described(peer: socket.socket) -> SharedSession | None:
     reader, writer = await asyncio.open_connection(sock=peer)
     try:
-        return _session(await client.greeted(reader))
-    except (SandboxKernelError, client.HungUp):
+        return _session(await greeted(reader))
+    except (SandboxKernelError, HungUp):
         return None
     finally:
         writer.close()

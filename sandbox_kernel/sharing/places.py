@@ -21,6 +21,8 @@ from typing import NamedTuple
 
 DIRECTORY = "sandbox-kernel"
 ENDING = ".sock"
+# For messages about one that isn't.
+LIVE_ONES = "`sandbox-kernel list --sessions` shows those that are live."
 _ID = re.compile(r"[0-9a-f]{32}")
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: `struct ucred` of Linux
 

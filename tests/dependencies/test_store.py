@@ -1,12 +1,8 @@
-"""Records, holds and removal, on a store that is a directory. Nothing is started."""
+"""What is found, held and removed, on a store that is a directory. Nothing is started."""
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,51 +11,18 @@ import pytest
 from sandbox_kernel.backends.base import SandboxSpec
 from sandbox_kernel.backends.bubblewrap.layers import BubblewrapLayers, directory
 from sandbox_kernel.dependencies import sealing
-from sandbox_kernel.dependencies.store import Package, Record, Store
+from sandbox_kernel.dependencies.store import Store
 from sandbox_kernel.errors import DependencyFailed
+from tests.dependencies.stores import KEY, add, host_path, names_in, open_store
 
-KEY = "ab" * 32
+pytestmark = pytest.mark.usefixtures("cache")
+
 DAY_S = 86400
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "sandbox-kernel" / "dependencies"
-
-
-def open_store(layers=None):
-    return Store("bubblewrap", layers or BubblewrapLayers())
-
-
-def add(where, key=KEY, content=b"x = 1\n", fill=None, name="packaged"):
-    with where.building() as building:
-        (Path(building.directory) / "lib").mkdir()
-        (Path(building.directory) / "lib" / "module.py").write_bytes(content)
-        if fill is not None:
-            fill(Path(building.directory))
-        return where.add(
-            building,
-            key,
-            SandboxSpec(),
-            ecosystem="pip",
-            requirements=(name,),
-            packages=(Package(name, "1.0", "sha256:00"),),
-            built_for={"python": "3"},
-        )
-
-
-def host_path(layer):
-    return Path(directory()) / layer.name
 
 
 def age(cache, key, days):
     then = time.time() - days * DAY_S
     os.utime(cache / "records" / f"{key}.json", (then, then))
-
-
-def names_in(path):
-    return sorted(os.listdir(path))
 
 
 def test_what_was_added_is_found_by_its_key_and_by_no_other():
@@ -133,25 +96,6 @@ def test_of_two_who_add_at_once_one_wins_and_nothing_is_left_of_the_other(cache)
     assert names_in(cache / "building") == []
 
 
-def test_a_failed_build_leaves_nothing(cache):
-    def fill(path):
-        (path / "half").write_text("x")
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        add(open_store(), fill=fill)
-    assert names_in(cache / "building") == []
-
-
-def test_a_layer_that_could_not_be_recorded_is_taken_back(cache, monkeypatch):
-    where = open_store()
-    monkeypatch.setattr(where, "_publish", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        add(where)
-    assert names_in(directory()) == []
-    assert names_in(cache / "building") == []
-
-
 def test_a_cache_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
@@ -162,36 +106,7 @@ def test_a_cache_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
     assert open_store().collect() == []
 
 
-# --- strange records ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"\xff",
-        b"[]",
-        b"null",
-        b"[" * 100_000,
-        b'{"format": 1}',
-        b'{"format": 99, "name": "x"}',
-    ],
-)
-def test_a_strange_record_is_none_and_is_replaced(cache, content):
-    add(open_store())
-    (cache / "records" / f"{KEY}.json").write_bytes(content)
-    assert open_store().find(KEY) is None
-    assert add(open_store(), name="again").requirements == ("again",)
-
-
-@pytest.mark.parametrize("name", ["../../../etc", "/etc", "", "x" * 32, 7])
-def test_a_record_cannot_name_another_directory(cache, name):
-    add(open_store())
-    path = cache / "records" / f"{KEY}.json"
-    content = json.loads(path.read_bytes())
-    path.write_text(json.dumps({**content, "name": name}))
-    assert Record.from_json(path.read_bytes()) is None
-    assert open_store().find(KEY) is None
+# --- layers that are not there any more ----------------------------------------------------
 
 
 def test_a_layer_that_somebody_removed_is_built_again():
@@ -256,52 +171,6 @@ def test_what_is_in_use_stays_whatever_its_age(cache):
     where.close()
     assert len(open_store().remove_all()) == 1
     assert names_in(directory()) == []
-
-
-BUILDER = """
-import os, sys, time
-from sandbox_kernel.backends.bubblewrap.layers import BubblewrapLayers
-from sandbox_kernel.dependencies.store import Store
-with Store("bubblewrap", BubblewrapLayers()).building() as building:
-    open(building.directory + "/half", "w").close()
-    print("ready", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_what_a_killed_builder_left_is_removed_and_what_a_living_one_makes_is_not(cache):
-    process = subprocess.Popen(
-        [sys.executable, "-c", BUILDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    with process:
-        assert process.stdout.readline() == b"ready\n"
-        assert open_store().collect() == []
-        assert len(names_in(cache / "building")) == 2
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert len(open_store().collect()) == 1
-    assert names_in(cache / "building") == []
-
-
-def test_a_layer_that_was_put_but_never_recorded_is_removed(cache):
-    layer = add(open_store())
-    left = cache / "building" / layer.name
-    left.mkdir()
-    (left / "place").write_text(json.dumps(["bubblewrap", "host"]))
-    (cache / "records" / f"{KEY}.json").unlink()
-    assert len(open_store().collect()) == 1
-    assert names_in(directory()) == []
-    assert names_in(cache / "building") == []
-
-
-def test_a_builder_killed_after_recording_its_layer_leaves_the_layer(cache):
-    layer = add(open_store())
-    left = cache / "building" / layer.name
-    left.mkdir()
-    (left / "place").write_text(json.dumps(["bubblewrap", "host"]))
-    open_store().collect()
-    assert open_store().find(KEY) == layer
-    assert names_in(cache / "building") == []
 
 
 def test_what_belongs_to_another_backend_is_left_alone(cache):

@@ -20,7 +20,7 @@ from sandbox_kernel.errors import (
 from sandbox_kernel.languages import SHELL
 from sandbox_kernel.session import State
 from tests.sharing.conftest import shared
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE_S, until
 
 # Runs until the file is there; whoever writes it lets it go on.
 WAIT = "import os, time\nwhile not os.path.exists({name!r}): time.sleep(0.01)"
@@ -142,13 +142,14 @@ def test_cells_take_turns_in_the_order_in_which_they_came(notebook, program, sea
 
 
 def test_a_failure_of_one_aborts_nothing_of_the_others(notebook, program, seat):
-    person = notebook.start_running(f"{WAIT.format(name='go')}\n1 / 0")
+    person = notebook.raw.execute("input()\n1 / 0", allow_stdin=True)
+    notebook.raw.get_stdin_msg(timeout=DEADLINE_S)
     theirs = program.begin_run(seat, "print('still')\n1 / 0")
-    until(lambda: len(seat._asked) == 1, "the request")
+    until(lambda: len(seat._kernel._asked) == 1, "the request")
     program.do(seat.files.list())  # answered after it was queued
     mine = notebook.raw.execute("'mine'", allow_stdin=False)
     behind = notebook.raw.execute("1", allow_stdin=False)
-    program.do(seat.files.write("go", b""))
+    notebook.raw.input("")  # by the client that queued them: what it sent before is there
     assert notebook.finish(person).content["ename"] == "ZeroDivisionError"
     # The twin: what the reader queued behind their own failure is aborted as ever.
     assert notebook.wait_for_reply(mine)["content"]["status"] == "aborted"
@@ -160,7 +161,7 @@ def test_a_failure_of_one_aborts_nothing_of_the_others(notebook, program, seat):
     program.do(seat.files.write("go2", b""))
     assert blocked.result(60).failure == "ZeroDivisionError"
     assert notebook.finish(after).status == "ok"
-    notebook.run("os.remove('go'); os.remove('go2')")
+    notebook.run("os.remove('go2')")
 
 
 # -- interrupts
@@ -184,8 +185,8 @@ def test_a_program_stops_its_own_cells_and_no_others(notebook, program, seat):
     program.do(seat.files.write("go", b""))
     assert notebook.finish(person).stdout == "unhurt\n"
     assert "never run" not in str(history(notebook))
-    running = program.begin_run(seat, "print('running')\nwhile True: pass")
-    notebook.wait_for_text("running")
+    running = program.begin_run(seat, "print('to be stopped')\nwhile True: pass")
+    notebook.wait_for_text("to be stopped")
     program.do(seat.interrupt())
     assert running.result(60).failure == "KeyboardInterrupt"
     notebook.run("os.remove('go')")
@@ -250,9 +251,9 @@ def test_a_program_cannot_answer_for_the_reader(notebook, program, seat):
 
 def test_a_program_that_vanishes_takes_its_cells_along(notebook, program, seat):
     notebook.run("kept = 8")
-    program.begin_run(seat, "print('running')\nwhile True: pass")
+    program.begin_run(seat, "print('to vanish')\nwhile True: pass")
     program.begin_run(seat, "print('queued')")
-    notebook.wait_for_text("running")
+    notebook.wait_for_text("to vanish")
     program.do(_abort(seat))
     assert notebook.run("kept").result["text/plain"] == "8"
     assert "queued" not in str(history(notebook))
@@ -261,7 +262,7 @@ def test_a_program_that_vanishes_takes_its_cells_along(notebook, program, seat):
 
 
 async def _abort(seat):
-    seat._writer.transport.abort()
+    seat._kernel._writer.transport.abort()
 
 
 def test_leaving_leaves_the_notebook_alone(notebook, program):

@@ -26,7 +26,7 @@ _UNLISTED, _READABLE = 0o311, 0o555
 def directory() -> str:
     """Where the layers are, made if it is not there yet; "" where nothing can be made, or
     others could change it."""
-    from sandbox_kernel.dependencies.store import problem, root
+    from sandbox_kernel.dependencies.cache import problem, root
 
     path = os.path.join(root(), "layers")
     try:
@@ -105,7 +105,7 @@ class BubblewrapLayers(LayerStore):
 def _require() -> str:
     path = directory()
     if not path:
-        from sandbox_kernel.dependencies.store import problem, root
+        from sandbox_kernel.dependencies.cache import problem, root
 
         raise DependencyFailed(
             problem()

@@ -1,0 +1,3 @@
+from tests.support.written_notebooks import notebook
+
+__all__ = ["notebook"]
