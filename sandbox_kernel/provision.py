@@ -62,6 +62,8 @@ def provision(
         SettingsError: the spec asks for what the backend or the registry does not have.
     """
     language = languages.get(spec.language)
+    if not backends.shows_host(backend.name):
+        language = language.in_image()
     sandbox = backend.launch(spec)
     configuration: dict[str, Any] = {
         "language": language.name,

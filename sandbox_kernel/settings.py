@@ -151,9 +151,8 @@ def _one_of(*names: str) -> Callable[[str], str]:
 def _language(text: str) -> str:
     from sandbox_kernel import languages
 
-    if languages.resolve(text) == text:
-        return text  # all that are known cost a look at what is installed
-    return _one_of(*languages.names())(text)
+    # Aliases too. Those that are unknown cost a look at what is installed.
+    return languages.resolve(text) or _one_of(*languages.names())(text)
 
 
 def _limit(field: str) -> Callable[[str], Any]:
@@ -480,4 +479,4 @@ def _suggest(text: str, names: Any) -> str:
     import difflib
 
     close = difflib.get_close_matches(text, list(names), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f" (did you mean {close[0]}?)" if close else ""

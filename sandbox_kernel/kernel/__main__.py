@@ -126,11 +126,11 @@ def _server(where: connection.Connection, prepared: _Prepared) -> Server:
         on_event=lambda event: hears[0].hear(event),
         sandbox=prepared.sandbox,
     )
+    language = languages.get(settings.language)
     # The guest's Python is the host's own unless another one was named, or an image has its own.
     is_ours = backends.shows_host(settings.backend) and not settings.python
-    version = sys.version.split()[0] if is_ours else ""
+    version = sys.version.split()[0] if is_ours and language is languages.PYTHON else ""
     admit = OutputPolicy(settings.outputs).admit_bundle
-    language = languages.get(settings.language)
     packages = Packages(session, plain, settings, made)
     inside = Inside(session, None, language, version, admit, packages, settings.is_shared, settings)
     server = Server(where, inside)

@@ -194,7 +194,8 @@ class Packages:
             for layer in layers
             if (packages := layer.packages)
         ]
-        hear(events.TextWritten(0, "stdout", "\n".join(lines) + "\n"))
+        # Asked for in two ways, a package is in two layers.
+        hear(events.TextWritten(0, "stdout", "\n".join(dict.fromkeys(lines)) + "\n"))
 
 
 class Progress:

@@ -22,7 +22,7 @@ from sandbox_kernel.languages.python import LANGUAGE as PYTHON
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["PYTHON", "SHELL", "Language", "get", "names", "register", "resolve"]
+__all__ = ["PYTHON", "SHELL", "Language", "get", "named", "names", "register", "resolve"]
 
 # What runs shell commands in every session (see `shell`); not among `names`.
 SHELL = "sh -c"
@@ -90,7 +90,7 @@ def get(name: str) -> Language:
         return _import("shell")
     announced = _announced().get(name)
     if announced is None:
-        raise SettingsError(f"There is no language {name!r}; there are {', '.join(names())}.")
+        raise _unknown(name)
     register(_load(announced))
     return _registered[name]
 
@@ -106,6 +106,22 @@ def resolve(word: str) -> str | None:
         if word in language.aliases:
             return language.name
     return word if word in _announced() else None
+
+
+def named(word: str) -> str:
+    """As `resolve`, for a word that must mean one.
+
+    Raises:
+        SettingsError: there is no such language.
+    """
+    name = resolve(word)
+    if name is None:
+        raise _unknown(word)
+    return name
+
+
+def _unknown(word: str) -> SettingsError:
+    return SettingsError(f"There is no language {word!r}; there are {', '.join(names())}.")
 
 
 def _import(name: str) -> Language:

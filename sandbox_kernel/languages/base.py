@@ -17,6 +17,10 @@ _COMMAND = ("{python}", "{guest}/runners/command/__main__.py")
 # Isolated and without site-packages: the adapter needs neither, and starts sooner.
 _INTERPRETER = ("{python}", "-I", "-S", "{guest}/runners/interpreter/__main__.py")
 _BRIDGE = ("{python}", "-I", "-S", "{guest}/bridge/__main__.py")
+_IN_IMAGE = (
+    "In a container it has to be in the image; sandbox-kernel/polyglot has all languages: "
+    "sandbox-kernel setup docker --language polyglot."
+)
 
 
 class Language(NamedTuple):
@@ -95,6 +99,10 @@ class Language(NamedTuple):
             return (*_BRIDGE, self.display_name, programs, self.remedy, *self.native_kernel)
         how = (self.display_name, self.file_extension, self.opening, programs)
         return (*_COMMAND, *how, *self.command[1:])
+
+    def in_image(self) -> Language:
+        """This, for a guest that sees an image: what is installed on the host is not there."""
+        return self._replace(remedy=f"{self.remedy} {_IN_IMAGE}".lstrip())
 
     def run_command(self, entry: str = "") -> tuple[str, ...]:
         """argv that runs a file of code, or the project that `entry` starts."""

@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from sandbox_kernel import events
+from sandbox_kernel import backends, events
 from sandbox_kernel.backends.base import Backend, Sandbox, SandboxSpec
 from sandbox_kernel.errors import SandboxDied, SandboxKernelError, SessionClosed
 from sandbox_kernel.guest.framing import Kind
@@ -76,7 +76,8 @@ class Life:
         self.backend = backend
         self.spec = spec
         self.files = Files(self._ask, spec.limits.workspace_bytes)
-        self._runners = Runners(spec.language)
+        is_in_image = not backends.shows_host(backend.name)
+        self._runners = Runners(spec.language, is_in_image=is_in_image)
         self._gate = Gate(OutputPolicy(policy), spec.limits)
         self._on_event = on_event or (lambda _event: None)
         self._guest = Guest(sandbox, self._hear) if sandbox is not None else None

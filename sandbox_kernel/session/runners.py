@@ -25,10 +25,12 @@ class Runners:
 
     Args:
         language: the session's own: its runner is the main one, called "".
+        is_in_image: whether the guest sees an image, and not this host.
     """
 
-    def __init__(self, language: str) -> None:
+    def __init__(self, language: str, *, is_in_image: bool = False) -> None:
         self._language = language
+        self._is_in_image = is_in_image
         self._cells: OrderedDict[int, str] = OrderedDict()
         self._comms: OrderedDict[str, str] = OrderedDict()
 
@@ -54,8 +56,10 @@ class Runners:
         """
         if not runner or runner in guest.runners:
             return
-        argv = list(languages.get(runner).runner_argv)
-        asked = {"name": runner, "argv": argv}
+        language = languages.get(runner)
+        if self._is_in_image:
+            language = language.in_image()
+        asked = {"name": runner, "argv": list(language.runner_argv)}
         answer = await guest.ask(Kind.ADD_RUNNER, next_cell(), asked)
         if not isinstance(answer, events.Answered):
             raise RequestRefused(f"The sandbox has no place for {self.title(runner)}.")

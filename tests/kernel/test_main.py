@@ -90,6 +90,17 @@ def test_a_wrong_setting_starts_no_sandbox_and_is_told_in_the_notebook(start_wit
     assert kernel.run("%sandbox status").error["ename"] == "SettingsError"
 
 
+def test_the_version_is_the_languages_and_never_pythons(start_with):
+    python = sys.version.split()[0]
+    kernel = start_with("--language=bash")
+    asked = [kernel.request("kernel_info_request", {})["content"]]
+    kernel.run("true")  # by then the guest has said it
+    asked.append(kernel.request("kernel_info_request", {})["content"])
+    assert all(python not in info["banner"] for info in asked)
+    assert asked[0]["language_info"]["version"] != python
+    assert asked[1]["language_info"]["version"][:1].isdigit()
+
+
 def test_sigint_never_ends_the_kernel(start_with):
     kernel = start_with("--memory=1")
     os.kill(kernel.pid, signal.SIGINT)
@@ -109,9 +120,9 @@ def test_the_kernel_ends_with_its_parent(tmp_path):
     environment = {**os.environ, "JPY_PARENT_PID": str(parent.pid)}
     kernel = subprocess.Popen([*COMMAND, "-f", path, "--memory=1"], env=environment)
     try:
-        until(lambda: is_listening(info["shell_port"]), "the kernel", timeout_s=20)
+        until(lambda: is_listening(info["shell_port"]), "the kernel")
         parent.communicate(b"\n")
-        until(lambda: kernel.poll() is not None, "the end of the kernel", timeout_s=20)
+        until(lambda: kernel.poll() is not None, "the end of the kernel")
         assert kernel.returncode == 0
     finally:
         kernel.kill()

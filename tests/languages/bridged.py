@@ -20,6 +20,7 @@ from sandbox_kernel.languages import Language
 from sandbox_kernel.limits import Limits
 from tests.support import docker_engine
 from tests.support.sessions import Cell, Driver
+from tests.support.waiting import PATIENCE_S
 
 POLYGLOT = "sandbox-kernel/polyglot"
 
@@ -32,6 +33,7 @@ async def bridged_session(language: Language, backend: str, **limits: Any) -> As
         docker_engine.require()
         docker_engine.require_image(POLYGLOT)
         image = POLYGLOT
+    limits.setdefault("interrupt_grace_s", PATIENCE_S)
     before = dict(languages._registered)
     languages.register(language)
     driver = Driver(
@@ -51,8 +53,8 @@ async def bridged_session(language: Language, backend: str, **limits: Any) -> As
         docker_engine.assert_nothing_left_of(os.getpid())
 
 
-async def interrupted(driver: Driver, code: str) -> Cell:
-    """Run a cell that prints "up", and interrupt it then."""
+async def interrupted(driver: Driver, code: str, *, presses: int = 1) -> Cell:
+    """Run a cell that prints "up", and interrupt it then; again after a while, if it goes on."""
     is_up = asyncio.Event()
 
     def hear(event: events.Event) -> None:
@@ -62,5 +64,7 @@ async def interrupted(driver: Driver, code: str) -> Cell:
     async with asyncio.timeout(60):
         running = asyncio.create_task(driver.run(code, on_event=hear))
         await is_up.wait()
-        await driver.session.interrupt()
+        for _ in range(presses):
+            await driver.session.interrupt()
+            await asyncio.wait([running], timeout=5 if presses > 1 else None)
         return await running

@@ -15,6 +15,7 @@ from sandbox_kernel.limits import Limits
 from tests.support import docker_engine
 from tests.support.sessions import BACKENDS, Driver
 from tests.support.snippets import SNIPPETS, Snippets
+from tests.support.waiting import PATIENCE_S
 
 POLYGLOT = "sandbox-kernel/polyglot"
 
@@ -44,7 +45,8 @@ async def driver(language_name: str, language_backend: str) -> AsyncIterator[Dri
         image = POLYGLOT
     elif reason := find_problem(language_name):
         pytest.skip(f"{language_name}: {reason}")
-    spec = SandboxSpec(language=language_name, limits=Limits(), image=image)
+    limits = Limits(interrupt_grace_s=PATIENCE_S)
+    spec = SandboxSpec(language=language_name, limits=limits, image=image)
     driver = Driver(language_backend, spec, "safe")
     try:
         await driver.session.start()

@@ -56,11 +56,13 @@ async def test_an_interrupt_ends_a_loop_and_variables_stay(deno):
     assert (await deno.run("console.log(kept)")).text() == "42\n"
 
 
-async def test_what_cannot_be_interrupted_is_ended_and_told(deno):
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_what_cannot_be_interrupted_is_ended_and_told(backend):
     waiting = "await new Promise(() => { setTimeout(() => {}, 1e6); console.log('up'); })"
-    cell = await interrupted(deno, waiting)
-    assert "variables" in cell.error.value
-    assert (await deno.run("console.log(1)")).text() == "1\n"
+    async with bridged_session(LANGUAGE, backend, interrupt_grace_s=1) as deno:
+        cell = await interrupted(deno, waiting)
+        assert "variables" in cell.error.value
+        assert (await deno.run("console.log(1)")).text() == "1\n"
 
 
 async def test_files_of_the_workspace_are_there(deno):

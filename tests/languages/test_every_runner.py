@@ -10,6 +10,7 @@ import pytest
 from sandbox_kernel import events
 from tests.support.sessions import Cell, Driver
 from tests.support.snippets import Snippets
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
 
@@ -76,7 +77,8 @@ async def test_a_silent_cell_shows_no_result(driver, snippets):
 async def test_ten_thousand_lines_arrive_whole_in_a_few_events(driver, snippets):
     cell = await driver.run(snippets.many)
     assert cell.text().splitlines() == [f"line {i}" for i in range(10_000)]
-    assert len(cell.events) < 200
+    # One each 10 ms at most, and a busy machine needs longer, which the receipt says.
+    assert len(cell.events) < 200 + cell.outcome.receipt.wall_s / 0.008
 
 
 async def test_a_failure_names_itself_and_its_line(driver, snippets):
@@ -117,7 +119,7 @@ async def test_a_question_is_answered(driver, snippets):
 async def test_a_question_that_nobody_can_answer_ends_the_cell(driver, snippets):
     if snippets.ask is None:
         pytest.skip("the language reads nothing")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_S):
         await driver.run(snippets.ask, allow_stdin=False)
     assert (await driver.run(snippets.say)).outcome.status == "ok"
 

@@ -225,6 +225,12 @@ async def test_rich_displays(driver):
     assert second["text/html"] == "<b>r</b>"
 
 
+async def test_a_file_that_is_not_there_is_missed_in_phps_own_words(driver):
+    said = (await driver.run("include 'no/such.php';")).text("stderr")
+    assert "include(no/such.php): Failed to open stream: No such file or directory in Cell" in said
+    assert "://" not in said
+
+
 async def test_files_beside_the_cells_are_included(driver):
     await printed(driver, "file_put_contents('lib.php', '<?php function lib() { return 9; }');")
     assert await result(driver, "require_once __DIR__ . '/lib.php'; lib()") == "9"

@@ -90,7 +90,7 @@ async def test_late_output_of_a_thread_belongs_to_the_cell_that_started_it(drive
     cell = await scripting.run(driver, "go << 1; late.join; puts 'now'")
     assert cell.text() == "now\n"
     texts = [event.text for event in driver.late if isinstance(event, events.TextWritten)]
-    assert "late\n" in texts
+    assert "late\n" in "".join(texts)
 
 
 async def test_a_redirection_lasts_until_the_next_cell(driver):

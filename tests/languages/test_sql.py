@@ -25,6 +25,7 @@ from sandbox_kernel.limits import Limits
 from tests.guest_runners.support import Cell, Runner, old_python, this_python
 from tests.support import docker_engine
 from tests.support.sessions import BACKENDS, Driver
+from tests.support.waiting import PATIENCE_S
 
 MAIN = Path(framing.__file__).parent / "runners" / "sql" / "__main__.py"
 FOREVER = {
@@ -182,12 +183,20 @@ def test_an_interrupt_between_cells_does_nothing(sql):
 
 def test_an_interrupt_is_heard_right_at_the_start(sql):
     cell = sql.begin(FOREVER[sql.info["implementation"]])
-    timers = [threading.Timer(0.2 * i, sql.interrupt) for i in range(10)]
-    for timer in timers:
-        timer.start()
-    assert sql.finish(cell).error["ename"] == "Interrupted"
-    for timer in timers:
-        timer.cancel()
+    is_over = threading.Event()
+
+    def press() -> None:
+        sql.interrupt()  # which ends nothing, if the runner has not taken the cell yet
+        while not is_over.wait(0.2):
+            sql.interrupt()
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    try:
+        assert sql.finish(cell).error["ename"] == "Interrupted"
+    finally:
+        is_over.set()
+        presser.join()
 
 
 # --- files of the workspace ---
@@ -395,7 +404,7 @@ async def sandbox(request: pytest.FixtureRequest) -> AsyncIterator[Driver]:
     if request.param == "docker":
         docker_engine.require()
         docker_engine.require_image(image := "sandbox-kernel/python")
-    limits = Limits(memory_bytes=1024**3)
+    limits = Limits(memory_bytes=1024**3, interrupt_grace_s=PATIENCE_S)
     spec = SandboxSpec(language="sql", limits=limits, image=image)
     driver = Driver(request.param, spec, "safe")
     try:

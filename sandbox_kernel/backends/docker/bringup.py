@@ -61,6 +61,10 @@ def start(
         BackendUnavailable, SettingsError: with the remedy.
     """
     api, image = eng.api(), spec.image or languages.get(spec.language).image
+    if not image:
+        raise SettingsError(
+            f"The language {spec.language!r} has no image: choose one with --image."
+        )
     machine = container.Machine.from_info(eng.info())
     found = _inspect(eng, image, machine)
     is_ours = (found.get("Config", {}).get("Labels") or {}).get(

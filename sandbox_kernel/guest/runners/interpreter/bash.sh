@@ -63,11 +63,11 @@ __sandbox_end() { # the adapter is gone
     builtin exit 70
 }
 
-__sandbox_fail() { # name value
+__sandbox_fail() { # name value, and what the cell exits with
     __sandbox_send ename - "$1"
     __sandbox_send evalue - "$2"
     __sandbox_send trace - $'\e[31m'"$1"$'\e[0m: '"$2"
-    builtin printf 'done error 0\n' >&"$__sandbox_out"
+    builtin printf 'done error%s 0\n' "${3:+,$3}" >&"$__sandbox_out"
 }
 
 __sandbox_quote() { # number: that line of the cell, for the trace
@@ -257,7 +257,7 @@ __sandbox_fail_with() { # status
     if [[ $__sandbox_failed == "$1":* ]]; then
         __sandbox_quote "${__sandbox_failed#*:}"
     fi
-    __sandbox_fail ExitCode "$value"
+    __sandbox_fail ExitCode "$value" "$1"
 }
 
 # --- interrupts and exit: back to the prompt from wherever the cell is ---

@@ -281,9 +281,17 @@ final class Runner
                 E_USER_NOTICE => 'Notice', E_DEPRECATED => 'Deprecated',
                 E_USER_DEPRECATED => 'Deprecated', E_USER_ERROR => 'Error'];
             $name = $names[$number] ?? 'Warning';
+            $text = self::withoutOurStream($text);
             self::emit('err', '-', "$name: $text in " . Failure::place($file) . " on line $line\n");
         }
         return true;
+    }
+
+    /** PHP looks for a file that isn't there beside the cell as well, and says only that. */
+    private static function withoutOurStream(string $text): string
+    {
+        $ours = '~\(cell://([^)]*)\)(: failed to open stream: )".*" call failed$~i';
+        return preg_replace($ours, '($1)$2No such file or directory', $text) ?? $text;
     }
 
     // -- requests

@@ -128,6 +128,7 @@ class Server:
             reply["user_expressions"] = self._evaluate_all(expressions)
         else:
             reply["status"] = "error"
+            reply.update(_exit_code(end.argument))
             self._channel.send(Kind.ERROR, frame.cell, self._outputs.take_error())
         return reply
 
@@ -354,6 +355,13 @@ class Server:
         )
         os.kill(self._child.pid, signal.SIGKILL)
         os._exit(_DISTURBED)
+
+
+def _exit_code(argument: str) -> Json:
+    """What `error,3` adds to a reply."""
+    code = argument.partition(",")[2]
+    is_number = code.isascii() and code.isdigit() and len(code) <= 3
+    return {"exit_code": int(code)} if is_number else {}
 
 
 _ATTACH = 16  # as in `framing.Kind`

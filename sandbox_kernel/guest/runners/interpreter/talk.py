@@ -25,7 +25,7 @@ the interpreter's descriptor 3, events come from its descriptor 4:
     takes tools                         before `ready`: it can call the host's functions
     call CALL,NAME                      call one, with arguments as JSON
     ename -, evalue -, trace -          an error being told …
-    done ok|error                       … and the end of what was asked
+    done ok|error[,EXIT CODE]           … and the end of what was asked; the code is a shell's
 
 Offsets count bytes of UTF-8. User code can write to descriptor 4 as well: what comes from
 there is worth no more than any other output of the sandbox, and is bounded here.
