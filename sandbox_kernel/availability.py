@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 READY, UNKNOWN, MISSING = "ready", "unknown", "missing"
 # The first Node.js that strips types without a flag.
 _STRIPPING_NODE = (22, 13)
-_VERSION_TIMEOUT_S = 10
+_VERSION_TIMEOUT_S = 30
 _OUR_IMAGES = "sandbox-kernel/"
 _MAKE = "Make it with: sandbox-kernel setup docker"
 _PULL = "Pull it with: sandbox-kernel setup docker"

@@ -69,9 +69,8 @@ class Limits(_Fields):
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise SettingsError(f"{name} is {value!r}, which is not a number of {unit}.")
             if not low <= value <= high:
-                raise SettingsError(
-                    f"{name} is {value:g}, which is outside of {low:g} to {high:g} {unit}."
-                )
+                shown, least, most = (_told(number, unit) for number in (value, low, high))
+                raise SettingsError(f"{name} is {shown}, which is outside of {least} to {most}.")
 
     @classmethod
     def parse(cls, texts: dict[str, str]) -> Limits:
@@ -82,6 +81,10 @@ class Limits(_Fields):
         """
         _check_names(texts)
         return cls(**{name: _parse_value(name, text) for name, text in texts.items()})
+
+
+def _told(number: float, unit: str) -> str:
+    return format_size(number) if unit == "bytes" else f"{number:g} {unit}"
 
 
 def _check_names(named: Iterable[str]) -> None:

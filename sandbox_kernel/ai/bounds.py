@@ -99,14 +99,14 @@ async def rendered(
     sections = [*_sections(result), *refused]
     page = _Page([*notes, _verdict(result)], sections)
     if page.fits(max_chars):
-        return Bounded(page.text(max_chars, None), images)
+        return Bounded(page.text(max_chars), images)
     spilled = await _spill(sections, files) if files is not None else None
-    return Bounded(page.text(max_chars, spilled), images, spilled)
+    return Bounded(page.text(max_chars, _where(spilled, _is_whole(result))), images, spilled)
 
 
 def rendered_error(error: Exception, *, max_chars: int = MAX_CHARS) -> Bounded:
     """An error of ours for a model. Its message may quote the guest or an installer."""
-    return Bounded(_Page([_FAILED], [Section("reason", str(error))]).text(max_chars, None), [])
+    return Bounded(_Page([_FAILED], [Section("reason", str(error))]).text(max_chars), [])
 
 
 def marked(title: str, text: str, *, max_chars: int = MAX_CHARS) -> str:
@@ -114,7 +114,7 @@ def marked(title: str, text: str, *, max_chars: int = MAX_CHARS) -> str:
 
     `title` is ours.
     """
-    return _Page([], [Section(title, text)]).text(max_chars, None)
+    return _Page([], [Section(title, text)]).text(max_chars)
 
 
 _FAILED = "The call could not be carried out."
@@ -254,6 +254,26 @@ def _picture(mime: str, text: object) -> Image:
 # --- put together -----------------------------------------------------------------------
 
 
+_LOST = "What was left out is lost: print less, or write it to a file and search that."
+
+
+def _where(spilled: str | None, is_whole: bool) -> str:
+    if spilled is None:
+        return _LOST
+    return (
+        f"{'All' if is_whole else 'More'} of it is in the file {spilled} in the working "
+        "directory: search it with code, or print a part of it."
+    )
+
+
+def _is_whole(result: Result) -> bool:
+    """Whether we were given all that was printed: beyond its limit it is in a file by then."""
+    if result.usage is None:
+        return True
+    given = sum(len(text.encode("utf-8", "replace")) for text in (result.stdout, result.stderr))
+    return result.usage.output_bytes <= given
+
+
 async def _spill(sections: list[Section], files: Writable) -> str | None:
     """Write everything into the workspace; the file's name, or None if it could not be."""
     # A name that no code could have known: what is there is never overwritten.
@@ -302,18 +322,21 @@ class _Page:
 
     def fits(self, max_chars: int) -> bool:
         whole = sum(part.length for part in self._parts)
-        return not any(part.is_cut for part in self._parts) and self._room(max_chars, None) >= whole
+        return not any(part.is_cut for part in self._parts) and self._room(max_chars) >= whole
 
-    def text(self, max_chars: int, spilled: str | None) -> str:
-        """At most `max_chars` characters, if that is no less than `MIN_CHARS`."""
+    def text(self, max_chars: int, closing: str = _LOST) -> str:
+        """At most `max_chars` characters, if that is no less than `MIN_CHARS`.
+
+        `closing` says where the rest is, if there is one.
+        """
         if self.fits(max_chars):
             return self._framed([part.head for part in self._parts], "")
-        shares = _shares([part.length for part in self._parts], self._room(max_chars, spilled))
+        shares = _shares([part.length for part in self._parts], self._room(max_chars, closing))
         bodies = [self._cut(part, share) for part, share in zip(self._parts, shares, strict=True)]
-        return self._framed(bodies, _where(spilled))
+        return self._framed(bodies, closing)
 
-    def _room(self, max_chars: int, spilled: str | None) -> int:
-        ours = len(self._framed(["" for _ in self._parts], _where(spilled)))
+    def _room(self, max_chars: int, closing: str = _LOST) -> int:
+        ours = len(self._framed(["" for _ in self._parts], closing))
         return max(max_chars, MIN_CHARS) - ours
 
     def _framed(self, bodies: list[str], closing: str) -> str:
@@ -340,15 +363,6 @@ class _Page:
         end = part.tail or part.head
         tail = room // 2
         return f"{part.head[: room - tail]}{between}{end[max(0, len(end) - tail) :]}"
-
-
-def _where(spilled: str | None) -> str:
-    if spilled is None:
-        return "What was left out is lost: print less, or write it to a file and search that."
-    return (
-        f"All of it is in the file {spilled} in the working directory: search it with code, "
-        "or print a part of it."
-    )
 
 
 def _shares(lengths: Sequence[int], room: int) -> list[int]:

@@ -15,7 +15,10 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 from sandbox_kernel.ai.bounds import clean, marked, rendered
+from sandbox_kernel.ai.reach import check_given
 from sandbox_kernel.ai.transcript import Transcript
+from sandbox_kernel.engine.choices import check_is
+from sandbox_kernel.errors import SettingsError
 from sandbox_kernel.models.client import Answers, Model, OnText, called
 from sandbox_kernel.models.code import code_tool, system_prompt
 from sandbox_kernel.models.loop import Answer, Conversation, Mode, OnCode, ToolResult
@@ -232,8 +235,9 @@ async def interpret(
     Raises:
         BackendUnavailable, SandboxDied: no sandbox could be had.
         ModelUnavailable: the endpoint failed.
-        SettingsError: no model or no key is set.
+        SettingsError: no model or no key is set, or an argument is of another kind.
     """
+    _check(prompt, session, engine, model, files)
     async with AsyncExitStack() as stack:
         settings = engine.settings if engine is not None else None
         if model is None:
@@ -254,6 +258,17 @@ async def interpret(
         if files:
             await interpreter.give(files)
         return await interpreter.ask(prompt)
+
+
+def _check(prompt: object, session: object, engine: object, model: object, files: object) -> None:
+    check_is("prompt", prompt, str, "a text")
+    check_given(session, engine)
+    check_is("files", files, Mapping | None, "a mapping of names to contents")
+    if model is not None and not callable(getattr(model, "answer", None)):
+        raise SettingsError(
+            f"model is {model!r:.80}; give a sandbox_kernel.models.Model, or leave it out and set "
+            "SANDBOX_KERNEL_MODEL."
+        )
 
 
 async def _made(

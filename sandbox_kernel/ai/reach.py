@@ -24,6 +24,27 @@ if TYPE_CHECKING:
 _UNOFFERED = ("ipykernel",)
 
 
+def check_given(session: object, engine: object) -> None:
+    """
+    Raises:
+        SettingsError: one is neither None nor the asynchronous engine's.
+    """
+    from sandbox_kernel.engine import Engine, Session
+
+    if session is not None and not isinstance(session, Session):
+        raise SettingsError(
+            f"The session is a {_type(session)}; give one that `await Engine.create_session` made."
+        )
+    if engine is not None and not isinstance(engine, Engine):
+        raise SettingsError(
+            f"The engine is a {_type(engine)}; give a sandbox_kernel.Engine, or leave it out."
+        )
+
+
+def _type(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__name__}"
+
+
 class Reach:
     """
     Args:

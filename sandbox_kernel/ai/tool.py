@@ -16,6 +16,7 @@ tool's owner and the session's owner allow.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,10 +24,19 @@ from sandbox_kernel import languages as registry
 from sandbox_kernel.ai import arguments, bounds
 from sandbox_kernel.ai.arguments import Arguments, InvalidCall
 from sandbox_kernel.ai.bounds import Image
-from sandbox_kernel.ai.reach import Reach
-from sandbox_kernel.engine.choices import TIMEOUT_S, UNSET, Strategy, Workspace
+from sandbox_kernel.ai.reach import Reach, check_given
+from sandbox_kernel.engine.choices import (
+    TIMEOUT_S,
+    UNSET,
+    Strategy,
+    Workspace,
+    check_count,
+    check_seconds,
+    list_of,
+)
 from sandbox_kernel.errors import (
     BackendUnavailable,
+    SandboxDied,
     SandboxKernelError,
     SessionClosed,
     SettingsError,
@@ -36,6 +46,8 @@ if TYPE_CHECKING:
     from sandbox_kernel.engine import Engine, GeneratedFile, Result, Session
     from sandbox_kernel.limits import Limits
 
+# What the endpoints take.
+_NAME = r"[A-Za-z0-9_-]{1,64}"
 _REPLACED = (
     "The session had ended because nobody used it; this call ran in a new one: variables and "
     "files of earlier calls are gone."
@@ -135,11 +147,11 @@ class CodeExecutionTool:
         workspace: Workspace | str | None,
         options: Mapping[str, Any],
     ) -> None:
-        if session is not None and not isinstance(session, _engine_session()):
-            raise SettingsError(
-                f"The session is a {type(session).__module__}.{type(session).__name__}; give one "
-                "that `await Engine.create_session` made."
-            )
+        check_given(session, engine)
+        _check_name(name)
+        check_count("max_output_chars", max_output_chars)
+        if max_timeout_s is not UNSET:
+            check_seconds("max_timeout_s", max_timeout_s)
         if session is not None and (options or workspace is not None):
             named = ", ".join(sorted([*options, *(["workspace"] if workspace else [])]))
             raise SettingsError(
@@ -157,8 +169,8 @@ class CodeExecutionTool:
         self._turn = asyncio.Lock()
         self._is_closed = False
         main = language or (session.language if session is not None else "python")
-        self.language = _known(main)
-        wanted = None if languages is None else [_known(item) for item in languages]
+        self.language = registry.named(main)
+        wanted = None if languages is None else [*map(registry.named, list_of(languages))]
         self._reach = Reach(self.language, wanted, session, engine, options.get("image"))
 
     # -- what a model is told
@@ -272,7 +284,7 @@ class CodeExecutionTool:
         home = self._reach.home(call.language)
         notes = [_REPLACED] if self._given is None and self._is_stale(home) else []
         try:
-            session = await self.session(call.language)
+            session = await self._session_here(call.language)
             result = await self._execute(session, call)
         except (BackendUnavailable, SettingsError):
             raise
@@ -286,6 +298,12 @@ class CodeExecutionTool:
             notes=notes,
         )
         return ToolOutcome(shown.text, shown.images, result.files, result, not result.ok)
+
+    async def _session_here(self, language: str) -> Session:
+        try:
+            return await self.session(language)
+        except SandboxDied as error:  # no code has run in it: an engine that is not there, say
+            raise BackendUnavailable(str(error)) from None
 
     async def _execute(self, session: Session, call: Arguments) -> Result:
         limits: dict[str, Any] = {} if call.timeout_s is None else {"timeout_s": call.timeout_s}
@@ -343,18 +361,11 @@ class CodeExecutionTool:
         return ("dependencies",) if self._options.get("dependency_policy") == "none" else ()
 
 
-def _engine_session() -> type[Session]:
-    from sandbox_kernel.engine import Session
-
-    return Session
-
-
-def _known(language: str) -> str:
-    name = registry.resolve(language)
-    if name is None:
-        known = ", ".join(registry.names())
-        raise SettingsError(f"There is no language {language!r}; there are {known}.")
-    return name
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or re.fullmatch(_NAME, name) is None:
+        raise SettingsError(
+            f"The name of the tool is {name!r:.80}; give 1 to 64 letters, digits, _ and -."
+        )
 
 
 def _keeps_files(session: Session) -> bool:

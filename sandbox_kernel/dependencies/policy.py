@@ -100,14 +100,19 @@ class Policy(NamedTuple):
                 raise DependencyRefused(
                     f"{asker} asks for {requirement.title}, which is not among the packages that "
                     f"this kernel's owner allows ({self._shown_allowed()}). Ask them to install a "
-                    f"kernel with --allow-dependency={requirement.name}."
+                    "kernel with --allow-dependency="
+                    f"{self._written(requirement.ecosystem, requirement.name)}."
                 )
 
     def _shown_declared(self) -> str:
         return _shortened([item.title for item in self.declared]) or "nothing"
 
     def _shown_allowed(self) -> str:
-        return _shortened(sorted(name for _, name in self.allowed))
+        return _shortened(sorted(self._written(*allowed) for allowed in self.allowed))
+
+    def _written(self, ecosystem: str, name: str) -> str:
+        """As the owner writes it: with a prefix where it is not the language's own."""
+        return name if ecosystem == (self.ecosystem or "pip") else f"{ecosystem}:{name}"
 
 
 def _allowed(text: str, default: str) -> tuple[str, str]:

@@ -123,6 +123,11 @@ def _parse_prefixed(text: str, ecosystem: str) -> Requirement:
     prefix, colon, rest = text.partition(":")
     if colon and prefix in _PARSERS:
         return parse(prefix, rest)
+    # Gems are written with one before their version, `rack:3.1`.
+    is_prefix = colon and ecosystem != "gem" and re.fullmatch(r"[a-z]{2,10}", prefix)
+    if is_prefix and re.fullmatch(r"[\w@][^/:]*", rest):
+        known = ", ".join(f"{one}:" for one in _PARSERS)
+        raise _refused(text, f"{prefix}: is no package index; there are {known}")
     if not ecosystem:
         name = text.strip()[:60] or "NAME"
         raise DependencyRefused(

@@ -1,7 +1,8 @@
 """Sessions for programs, agents and MCP clients: what a notebook can do, from Python.
 
     engine      makes sessions and holds them
-    session     one session's verbs: execute, run, files, interrupt, restart, close
+    session     one session's verbs: execute, run, complete, interrupt, restart
+    life        who uses it, what is known of it, and its end
     choices     what a caller asks for, as the spec and the policies of one session
     admission   how many sessions there may be, and who comes next
     lifetimes   ends sessions that nobody uses

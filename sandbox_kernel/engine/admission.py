@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from sandbox_kernel.engine.choices import check_count
 from sandbox_kernel.errors import SessionClosed, SessionLimitReached, SettingsError
 
 CLOSED = "The engine is closed. Make another one."
@@ -31,8 +32,8 @@ class Admission:
     ) -> None:
         if when_full not in ("refuse", "wait"):
             raise SettingsError(f"when_full is {when_full!r}; choose refuse or wait.")
-        if most is not None and most < 1:
-            raise SettingsError(f"max_sessions is {most}; give 1 or more, or None.")
+        if most is not None:
+            check_count("max_sessions", most, 1)
         self._most = most
         self._is_patient = when_full == "wait"
         self._wait_timeout_s = wait_timeout_s
@@ -91,5 +92,5 @@ class Admission:
                 raise
             raise SessionLimitReached(
                 f"No place for a session became free within {self._wait_timeout_s:g} s "
-                f"(wait_timeout_s); there may be {most} (max_sessions)."
+                f"(wait_timeout_s); there may be {most} (max_sessions). Close one, or wait longer."
             ) from None

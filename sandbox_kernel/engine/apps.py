@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from sandbox_kernel import languages
 from sandbox_kernel.engine import shell
+from sandbox_kernel.engine.choices import check_is, list_of
+from sandbox_kernel.engine.files import as_bytes
 from sandbox_kernel.errors import DependencyRefused, FileRefused, FileTooLarge, SettingsError
 from sandbox_kernel.limits import MIB, format_size
 
@@ -67,6 +70,7 @@ async def run_app(
     dependencies: Iterable[str] | str = (),
     background: bool = False,
     allow_hidden: bool = False,
+    stdin: str | None = None,
     **options: Any,
 ) -> Result:
     """Run the project in `source` from its file `entry`; `exit_code` is the program's.
@@ -74,6 +78,7 @@ async def run_app(
     Args:
         source: a directory of this host, which is copied, or names and contents of files.
         arguments: what the program gets.
+        stdin: all that it reads there; it is not asked line by line, as a cell is.
         language: default: what the ending of `entry` says.
         dependencies: packages, or "auto": those in the project's `requirements.txt` and in
             the `dependencies` of its `package.json`.
@@ -87,6 +92,8 @@ async def run_app(
         SettingsError: no language, or no such entry.
         and as `Session.execute`.
     """
+    check_is("source", source, str | Path | Mapping, "a directory, or names and contents of files")
+    check_is("stdin", stdin, str | None, "a text")
     if isinstance(source, Mapping):
         files = from_mapping(source)
     else:
@@ -100,6 +107,11 @@ async def run_app(
     elif isinstance(dependencies, str):
         raise SettingsError(f"dependencies is {dependencies!r}; give a list of names, or 'auto'.")
     command = command_for(chosen, entry, arguments)
+    if stdin:
+        name = f".stdin-{secrets.token_hex(4)}"
+        files[name] = as_bytes(name, stdin)
+        # Gone before the program begins, which has it open.
+        command = f"exec <{name}\nrm -f {name}\n{command}"
     if background:
         await shell.require_background(session)
         command = shell.in_background(command)
@@ -121,7 +133,7 @@ def command_for(language: Language, entry: str, arguments: Sequence[str] = ()) -
     # A name such as -c.py is no option.
     argv = language.run_command(f"./{entry}" if entry.startswith("-") else entry)
     programs = language.programs if argv[0] == language.command[0] else argv[:1]
-    words = [*argv[1:], *arguments]
+    words = [*argv[1:], *list_of(arguments)]
     if not all(isinstance(word, str) and "\0" not in word for word in words):
         raise SettingsError("An argument of the program is no text, or holds a NUL character.")
     quoted = " ".join(map(shlex.quote, words))
@@ -140,11 +152,7 @@ def command_for(language: Language, entry: str, arguments: Sequence[str] = ()) -
 
 def _language_of(entry: str, language: str | None, own: str) -> str:
     if language is not None:
-        name = languages.resolve(language)
-        if name is None:
-            known = ", ".join(languages.names())
-            raise SettingsError(f"There is no language {language!r}; there are {known}.")
-        return name
+        return languages.named(language)
     ending = os.path.splitext(entry)[1].lower()
     # The session's own comes first: Deno and Node both run TypeScript.
     for name in (own, *languages.names()):
@@ -198,7 +206,7 @@ def from_mapping(source: Mapping[str, bytes | str]) -> Files:
     total = 0
     for name, content in source.items():
         _check_name(name)
-        found[name] = content.encode() if isinstance(content, str) else bytes(content)
+        found[name] = as_bytes(name, content)
         total += len(found[name])
         _check_amount(len(found), total)
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
+from types import UnionType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from sandbox_kernel import languages
@@ -81,7 +82,7 @@ def choose(
     image: str | None,
     python: str | None,
     runtime: str | None,
-    mounts: Sequence[Mount] | None,
+    mounts: Sequence[Mount | str] | None,
     environment: Mapping[str, str] | None,
     outputs: str | None,
     dependencies: Iterable[str],
@@ -96,7 +97,10 @@ def choose(
     """
     from sandbox_kernel.dependencies.policy import Policy
 
-    name = _language(language or settings.language)
+    check_is("limits", limits, Limits | None, "Limits(memory_bytes=…)")
+    check_is("environment", environment, Mapping | None, "a mapping of names to texts")
+    check_is("allow_forward", allow_forward, bool, "True or False")
+    name = languages.named(language or settings.language)
     how = _member(Strategy, strategy, "strategy")
     spec = spec_from(settings)._replace(language=name, limits=limits or settings.limits)
     spec = spec._replace(
@@ -105,7 +109,7 @@ def choose(
         runtime=runtime or spec.runtime,
     )
     if mounts is not None:
-        spec = spec._replace(mounts=tuple(mounts))
+        spec = spec._replace(mounts=_mounts(mounts))
     if environment is not None:
         spec = spec._replace(environment=_environment(environment))
     mode = dependency_policy or settings.dependencies
@@ -121,19 +125,11 @@ def choose(
         workspace=_workspace(workspace, how),
         outputs=_one_of("outputs", outputs or settings.outputs, ("safe", "trusted")),
         timeout_s=_timeout(limits, settings),
-        preload=tuple(preload),
+        preload=tuple(list_of(preload)),
         allow_forward=allow_forward,
         policy=policy,
         cache_bytes=settings.dependency_cache_bytes,
     )
-
-
-def _language(text: str) -> str:
-    name = languages.resolve(text)
-    if name is None:
-        known = ", ".join(languages.names())
-        raise SettingsError(f"There is no language {text!r}; there are {known}.")
-    return name
 
 
 def _workspace(text: Workspace | str | None, strategy: Strategy) -> Workspace:
@@ -152,8 +148,18 @@ def _timeout(limits: Limits | None, settings: Settings) -> float | None:
 
 
 def list_of(texts: Iterable[str]) -> list[str]:
-    """`texts` as a list; one text is one, not its letters."""
-    return [texts] if isinstance(texts, str) else list(texts)
+    """`texts` as a list; one text is one, not its letters.
+
+    Raises:
+        SettingsError: something else than texts is among them.
+    """
+    if not isinstance(texts, Iterable):
+        raise SettingsError(f"In place of a list of texts there is {texts!r:.80}. Give a list.")
+    found = [texts] if isinstance(texts, str) else list(texts)
+    for text in found:
+        if not isinstance(text, str):
+            raise SettingsError(f"In a list of texts is {text!r:.80}. Give texts only.")
+    return found
 
 
 def check_seconds(name: str, value: float | None) -> None:
@@ -164,6 +170,41 @@ def check_seconds(name: str, value: float | None) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if value is not None and not (is_number and value > 0):
         raise SettingsError(f"{name} is {value!r}; give seconds, more than 0, or None.")
+
+
+def check_count(name: str, value: int, least: int = 0) -> None:
+    """
+    Raises:
+        SettingsError: it is no number of things, or less than `least`.
+    """
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if not (is_number and value >= least):
+        raise SettingsError(f"{name} is {value!r}; give a whole number, {least} or more.")
+
+
+def check_is(name: str, value: object, kind: type | UnionType, what: str) -> None:
+    """
+    Raises:
+        SettingsError: `value` is not of that kind; `what` is to be given.
+    """
+    if not isinstance(value, kind):
+        raise SettingsError(f"{name} is {value!r:.80}; give {what}.")
+
+
+def _mounts(mounts: Sequence[Mount | str]) -> tuple[Mount, ...]:
+    if isinstance(mounts, Iterable) and not isinstance(mounts, Mount | str):
+        return tuple(map(_mount, mounts))
+    raise SettingsError(f"mounts is {mounts!r:.80}; give a list, as ['/srv/data:/data:ro'].")
+
+
+def _mount(mount: Mount | str) -> Mount:
+    if isinstance(mount, str):
+        from sandbox_kernel.backends.docker.mounts import parse  # what hardly any session has
+
+        return parse(mount)
+    if not isinstance(mount, Mount):
+        raise SettingsError(f"A mount is {mount!r:.80}; give a text, as '/srv/data:/data:ro'.")
+    return mount
 
 
 def _environment(variables: Mapping[str, str]) -> dict[str, str]:

@@ -17,6 +17,8 @@ from sandbox_kernel.engine.choices import (
     Choices,
     Strategy,
     Workspace,
+    check_count,
+    check_is,
     check_seconds,
     choose,
 )
@@ -76,6 +78,9 @@ class Engine:
         self._admission = Admission(
             max_sessions, when_full=when_full, wait_timeout_s=wait_timeout_s
         )
+        check_is("backend", backend, str | Backend | None, "the name of one, or a backend")
+        check_is("settings", settings, Settings | None, "Settings.load()")
+        check_count("max_idle_sandboxes", max_idle_sandboxes)
         check_seconds("wait_timeout_s", wait_timeout_s)
         check_seconds("idle_timeout_s", idle_timeout_s)
         check_seconds("lifetime_s", lifetime_s)
@@ -108,7 +113,7 @@ class Engine:
         image: str | None = None,
         python: str | None = None,
         runtime: str | None = None,
-        mounts: Sequence[Mount] | None = None,
+        mounts: Sequence[Mount | str] | None = None,
         environment: Mapping[str, str] | None = None,
         outputs: str | None = None,
         dependencies: Iterable[str] = (),
@@ -131,7 +136,8 @@ class Engine:
             workspace: "shared": files live from run to run; "isolated": each run begins with
                 those only that the caller gave. Default: shared for PER_SESSION.
             limits: of a sandbox; a run may take `limits.timeout_s`, 60 s when that is None.
-            image, runtime, mounts: for backends with images.
+            image, runtime: for backends with images.
+            mounts: for these too; texts as the command line takes them, `HOST:GUEST[:ro|rw]`.
             python: whose environment it gets (bubblewrap).
             outputs: "safe" or "trusted": what a browser may be shown.
             dependencies: packages that are there from the start.
@@ -171,6 +177,8 @@ class Engine:
         if preload and choices.strategy is not Strategy.POOL:
             raise SettingsError("preload is for pools: give strategy=Strategy.POOL, or leave it.")
         check_callback(on_dependency_output)
+        check_count("pool_size", pool_size)
+        check_is("labels", labels, Mapping | None, "a mapping of names to texts")
         idle_timeout_s = self._idle_timeout_s if idle_timeout_s is UNSET else idle_timeout_s
         lifetime_s = self._lifetime_s if lifetime_s is UNSET else lifetime_s
         check_seconds("idle_timeout_s", idle_timeout_s)
@@ -203,6 +211,8 @@ class Engine:
         Raises:
             NoSuchSession: no live notebook of this user has that id.
         """
+        check_is("session_id", session_id, str, "the id that %sandbox status shows")
+        check_is("labels", labels, Mapping | None, "a mapping of names to texts")
         from sandbox_kernel.engine.attached import NotebookPackages, choices_for
         from sandbox_kernel.sharing.client import connect
 
@@ -315,8 +325,8 @@ class Engine:
         self._reaper.wake()
         return session
 
-    def _forget(self, session: Session) -> None:
-        if self._sessions.pop(session.id, None) is not None:
+    def _forget(self, session_id: str) -> None:
+        if self._sessions.pop(session_id, None) is not None:
             self._admission.free()
 
     async def _in_a_place(self, create: Callable[[], Coroutine[Any, Any, Session]]) -> Session:

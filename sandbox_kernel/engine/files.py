@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, Callable
-from contextlib import closing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from sandbox_kernel.errors import FileRefused, FileTooLarge
+from sandbox_kernel.errors import FileRefused, FileTooLarge, RequestRefused, SettingsError
 from sandbox_kernel.exchange import Exchange
 from sandbox_kernel.limits import format_size
+from sandbox_kernel.outputs.streams import clean_name
 from sandbox_kernel.session import FileEntry
 
 WATCH_INTERVAL_S = 0.5
@@ -31,6 +32,24 @@ class Store(Protocol):
     async def write(self, name: str, content: bytes) -> None: ...
 
     async def remove(self, name: str) -> None: ...
+
+
+def as_bytes(name: object, content: object) -> bytes:
+    """What is to be written; texts as UTF-8.
+
+    Raises:
+        SettingsError: it is neither bytes nor a text.
+    """
+    if isinstance(content, str):
+        try:
+            return content.encode()
+        except UnicodeEncodeError:
+            raise SettingsError(
+                f"The text for {name!r:.80} has half characters (lone surrogates). Give bytes."
+            ) from None
+    if not isinstance(content, bytes | bytearray | memoryview):
+        raise SettingsError(f"The content of {name!r:.80} is {content!r:.80}; give text or bytes.")
+    return bytes(content)
 
 
 class FileChange(NamedTuple):
@@ -76,7 +95,8 @@ class SessionFiles:
             FileTooLarge: it is over `limit_bytes` (default: the workspace's limit).
         """
         self._used()
-        return await self._store().read(name, limit_bytes=limit_bytes)
+        with _about(name):
+            return await self._store().read(name, limit_bytes=limit_bytes)
 
     async def read_text(self, name: str, *, limit_bytes: int | None = None) -> str:
         """As `read`; what is no UTF-8 is replaced."""
@@ -94,13 +114,16 @@ class SessionFiles:
         """
         self._used()
         self._touched()
-        await self._store().write(name, content.encode() if isinstance(content, str) else content)
+        data = as_bytes(name, content)
+        with _about(name):
+            await self._store().write(name, data)
 
     async def remove(self, name: str) -> None:
         """Remove a file. Raises `RequestRefused` when it can't be."""
         self._used()
         self._touched()
-        await self._store().remove(name)
+        with _about(name):
+            await self._store().remove(name)
 
     async def copy_in(self, host_path: str | Path, name: str | None = None) -> str:
         """Copy a file of the host into the workspace; its name there.
@@ -138,7 +161,9 @@ class SessionFiles:
             RequestRefused, FileTooLarge: as `read`.
         """
         content = await self.read(name)
-        return await asyncio.to_thread(_write, Path(host_path), content, allow_overwrite)
+        return await asyncio.to_thread(
+            write_at, Path(host_path), content, allow_overwrite=allow_overwrite
+        )
 
     async def watch(
         self, *, interval_s: float = WATCH_INTERVAL_S
@@ -154,6 +179,19 @@ class SessionFiles:
             for change in changes(before, now):
                 yield change
             before = now
+
+
+@contextmanager
+def _about(name: str) -> Iterator[None]:
+    """Say which file was refused: the guest's reason may not."""
+    try:
+        yield
+    except RequestRefused as error:
+        told = str(error)
+        shown = repr(clean_name(name) if isinstance(name, str) else name)
+        if shown in told:
+            raise
+        raise RequestRefused(f"The file {shown} of the workspace cannot be had: {told}") from None
 
 
 def changes(before: dict[str, FileEntry], now: dict[str, FileEntry]) -> list[FileChange]:
@@ -194,7 +232,12 @@ def write_new(directory: Path, guest_name: str, content: bytes) -> Path:
         return directory / exchange.write(guest_name, content, allow_new_directories=True)
 
 
-def _write(host_path: Path, content: bytes, allow_overwrite: bool) -> Path:
+def write_at(host_path: Path, content: bytes, *, allow_overwrite: bool = False) -> Path:
+    """Write `content` to a file in a directory that exists; its absolute path.
+
+    Raises:
+        FileRefused: as `SessionFiles.copy_out`.
+    """
     target = host_path.absolute()
     if not target.parent.is_dir():
         raise FileRefused(f"There is no directory {str(target.parent)!r}. Make it first.")

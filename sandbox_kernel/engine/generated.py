@@ -29,6 +29,7 @@ MAX_GENERATED = 10_000
 # must not hold a program for ever.
 LISTING_TIMEOUT_S = 30.0
 TAKING_TIMEOUT_S = 120.0
+_TOO_SLOW = f"The sandbox did not give it within {TAKING_TIMEOUT_S:g} s."
 
 Listing = Mapping[str, FileEntry]
 
@@ -112,8 +113,7 @@ class Generated:
                     kept.append(one)
                     room -= size
         except TimeoutError:
-            reason = f"The sandbox did not give it within {TAKING_TIMEOUT_S:g} s."
-            kept += [Kept(name, None, reason) for name in names[len(kept) :]]
+            kept += [Kept(name, None, _TOO_SLOW) for name in names[len(kept) :]]
         return kept
 
     async def _keep_one(self, directory: Path, name: str, room: int, most: int) -> tuple[Kept, int]:
@@ -163,5 +163,4 @@ async def _taken(
             await carried.forget(seat.files, gone)
             return await carried.take(seat.files, entries)
     except TimeoutError:
-        reason = f"The sandbox did not give it within {TAKING_TIMEOUT_S:g} s."
-        return {entry.name: reason for entry in entries}
+        return {entry.name: _TOO_SLOW for entry in entries}

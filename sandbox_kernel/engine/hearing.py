@@ -45,7 +45,7 @@ class Hearing:
         limits: of the sandbox; those of output hold for what is kept.
 
     Raises:
-        SettingsError: a callback is a coroutine function, which nobody would await.
+        SettingsError: a callback is a coroutine function, which nobody would await, or none.
     """
 
     def __init__(
@@ -156,8 +156,10 @@ class Hearing:
 def check_callback(callback: object) -> None:
     """
     Raises:
-        SettingsError: it is a coroutine function.
+        SettingsError: it is a coroutine function, or cannot be called.
     """
+    if callback is not None and not callable(callback):
+        raise SettingsError(f"A callback is {callback!r:.80}; give a function.")
     if inspect.iscoroutinefunction(callback):
         name = getattr(callback, "__name__", "it")
         raise SettingsError(
@@ -188,6 +190,19 @@ def _display(
     )
 
 
+def check_stdin(stdin: object) -> None:
+    """
+    Raises:
+        SettingsError: nothing can be answered from it. Bytes would be so many numbers.
+    """
+    is_known = isinstance(stdin, str | Iterable) or callable(stdin)
+    if not is_known or isinstance(stdin, bytes | bytearray):
+        raise SettingsError(
+            f"stdin is {stdin!r:.80}; give a text of lines, a list of them, or a function that "
+            "gets the prompt."
+        )
+
+
 class Answers:
     """Answers `input()` with what the caller gave as `stdin`.
 
@@ -201,6 +216,7 @@ class Answers:
         self, stdin: Stdin, answer: Callable[[str | None], None], give_up: Callable[[], None]
     ) -> None:
         self.raised: BaseException | None = None
+        check_stdin(stdin)
         # `splitlines` would also part it at characters that are none of a terminal's line ends.
         lines = io.StringIO(stdin, newline=None) if isinstance(stdin, str) else stdin
         self._lines = None if callable(lines) else iter(lines)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, NamedTuple
 
+from sandbox_kernel.engine.choices import check_is
 from sandbox_kernel.engine.hearing import Answers, Hearing, OnDisplay, OnText, Stdin
 from sandbox_kernel.engine.seat import Seat
 from sandbox_kernel.session import Outcome
@@ -38,6 +39,7 @@ async def run_on(seat: Seat, request: Request, count: int) -> tuple[Outcome, Hea
         BackendUnavailable, SandboxDied, SessionClosed, SettingsError: as
             `SandboxSession.execute`.
     """
+    check_is("code", request.code, str, "a text")
     background: set[asyncio.Task[Any]] = set()
 
     def give_up() -> None:

@@ -98,7 +98,7 @@ class Talk:
         try:
             if asked.is_run:
                 return turn.conclude(await self._ask(model, asked, failed))
-            await self._ask_to_show(model, asked, failed)
+            turn.note_silence(await self._ask_to_show(model, asked, failed))
             return Outcome("ok", None, None, {}, [])
         except asyncio.CancelledError:
             turn.note_interrupt()
@@ -113,7 +113,7 @@ class Talk:
         await self._tell(conversation, failed)
         return await conversation.ask(asked.prompt)
 
-    async def _ask_to_show(self, model: Model, asked: Asked, failed: FailedCell | None) -> None:
+    async def _ask_to_show(self, model: Model, asked: Asked, failed: FailedCell | None) -> Answer:
         """A talk of its own, without tools; the other one hears of it afterwards."""
         system = _SHOW.format(language=self._language)
         conversation = Conversation(model, system=system, max_rounds=1, on_text=self._hear_text)
@@ -123,6 +123,7 @@ class Talk:
             "The person asked for code that is only shown, not run. They said:\n"
             f"{asked.prompt}\nYou answered:\n{answer.text}"
         )
+        return answer
 
     def _for_runs(self, model: Model) -> Conversation:
         if self._conversation is None:
@@ -267,9 +268,15 @@ class _Turn:
             self.pass_on(self._failure)
             self._failure = None
 
+    def note_silence(self, answer: Answer) -> None:
+        """An answer without words or code would leave the reader with an empty cell."""
+        if not answer.text.strip() and not answer.calls:
+            self._say("[sandbox] The model answered with nothing. Say it in other words.")
+
     def conclude(self, answer: Answer) -> Outcome:
         """How the cell ended, by how the talk did."""
         if answer.ok:
+            self.note_silence(answer)
             return Outcome("ok", None, self._receipt, {}, [])
         self._words.finish()
         failure, self._failure = self._failure, None

@@ -160,11 +160,17 @@ class Model:
 
     async def _chunks(self, request: Json) -> AsyncGenerator[Any, None]:
         """What the endpoint streams, with its failures translated."""
+        import openai
+
         with self._translating():
             stream = await self._client.chat.completions.create(**request, stream=True)
             try:
                 async for chunk in stream:
                     yield chunk
+            except openai.APITimeoutError:
+                raise
+            except openai.APIConnectionError:  # it had answered: it is there
+                raise failures.broken_off(self._endpoint) from None
             finally:
                 await stream.close()
 
@@ -181,7 +187,7 @@ class Model:
         try:
             text = gathered.take(piece)
         except MALFORMED as error:
-            raise failures.malformed(self._endpoint, str(error)) from None
+            raise failures.translated(error, self._endpoint, self._timeout_s) from None
         if text:
             await called(on_text, text)
 

@@ -34,7 +34,9 @@ def translated(error: Exception, at: Endpoint, timeout_s: float) -> ModelUnavail
             return ModelUnavailable(
                 f"The model {at.model} broke off{_because(_message(error, at))}. Ask again."
             )
-    return malformed(at, str(error))
+    # These are said in words of Python, which help nobody.
+    is_told = not isinstance(error, AttributeError | LookupError | RecursionError)
+    return malformed(at, str(error) if is_told else "it has another form")
 
 
 def late(at: Endpoint, timeout_s: float) -> ModelUnavailable:

@@ -168,6 +168,14 @@ async def test_long_output_keeps_its_head_and_tail_and_is_whole_in_a_file():
     assert printed in workspace.written[str(shown.spilled_file)]
 
 
+async def test_what_we_were_not_given_ourselves_is_not_said_to_be_in_the_file():
+    for printed, words in ((50_000, "All of it is in"), (9_000_000, "More of it is in")):
+        usage = Receipt(1.0, 0.25, 50 * 2**20, printed, 0)
+        made = result(stdout="x" * 50_000, usage=usage)
+        shown = await rendered(made, files=Workspace(), max_chars=2_000)
+        assert shown.text.splitlines()[-1].startswith(words)
+
+
 async def test_output_that_fits_leaves_no_file():
     workspace = Workspace()
     shown = await rendered(result(stdout="x" * 1_000), files=workspace, max_chars=2_000)

@@ -19,6 +19,7 @@ from sandbox_kernel.models import Model
 from tests.support.agents import PNG, SHOW_PIXEL, engine, tool_texts
 from tests.support.model_server import ModelServer, call, calls, fails, model_server
 from tests.support.sessions import backend
+from tests.support.waiting import DEADLINE_S
 
 __all__ = ["backend", "engine", "model_server"]
 
@@ -122,6 +123,22 @@ async def test_without_a_model_the_remedy_is_told(in_force, monkeypatch):
         await interpret("?")
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"prompt": 5}, "prompt is 5"),
+        ({"prompt": None}, "prompt is None"),
+        ({"model": "gpt-5"}, "model is 'gpt-5'"),
+        ({"session": "0123"}, r"a builtins\.str"),
+        ({"engine": 5}, r"a builtins\.int"),
+        ({"files": ["a.csv"]}, "files is"),
+    ],
+)
+async def test_what_cannot_be_is_refused_by_name(options: dict[str, Any], words: str):
+    with pytest.raises(SettingsError, match=words):
+        await interpret(**{"prompt": "?", **options})
+
+
 async def test_when_the_model_fails_nothing_is_left_behind(local, model, model_server):
     model_server.script(calls(run_code("1")), fails(500))
     with pytest.raises(ModelUnavailable):
@@ -208,7 +225,7 @@ async def test_cancelling_stops_the_code_and_keeps_the_variables(session, model,
     begun = asyncio.Event()
     interpreter = Interpreter(session, model, on_stdout=lambda _: begun.set())
     asking = asyncio.ensure_future(interpreter.ask("?"))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_S):
         await begun.wait()
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):

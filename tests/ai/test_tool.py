@@ -17,6 +17,7 @@ from sandbox_kernel.languages import Language
 from sandbox_kernel.limits import Limits
 from tests.support.agents import PNG, SHOW_PIXEL, engine, local_tool, tool, until_written
 from tests.support.sessions import backend
+from tests.support.waiting import DEADLINE_S
 
 __all__ = ["backend", "engine", "local_tool", "tool"]
 
@@ -93,7 +94,7 @@ async def test_a_cancelled_call_stops_the_code(local_tool: CodeExecutionTool):
     session = await local_tool.session()
     await until_written(session, "on")
     running.cancel()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE_S):
         with pytest.raises(asyncio.CancelledError):
             await running
         assert "2" in (await local_tool(code="1 + 1")).text
@@ -135,6 +136,15 @@ async def test_no_sandbox_at_all_is_the_programs_problem():
     tool = code_execution_tool(engine=engine)
     with pytest.raises(BackendUnavailable):
         await tool(code="1")
+
+
+async def test_an_engine_that_is_not_there_is_the_programs_problem(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/none.sock")
+    async with Engine("docker") as engine:
+        with pytest.raises(BackendUnavailable, match="There is no engine at unix://"):
+            await code_execution_tool(engine=engine)(code="1", language="python")
 
 
 # --- whose session ----------------------------------------------------------------------
@@ -228,14 +238,14 @@ async def test_strategies_and_workspaces_are_the_engines(strategy: str, workspac
 
 async def test_a_call_gets_no_more_time_than_the_owner_gave():
     async with Engine("bubblewrap") as engine:
-        short = await engine.create_session("python", limits=Limits(timeout_s=2))
+        short = await engine.create_session("python", limits=Limits(timeout_s=40))
         for tool in (
             code_execution_tool(short),
-            code_execution_tool(engine=engine, limits=Limits(timeout_s=2)),
-            code_execution_tool(engine=engine, max_timeout_s=2),
+            code_execution_tool(engine=engine, limits=Limits(timeout_s=40)),
+            code_execution_tool(engine=engine, max_timeout_s=40),
         ):
-            assert "may run 2 seconds" in (await tool(code="1", timeout_s=3)).text
-            assert not (await tool(code="1", timeout_s=2)).is_error
+            assert "may run 40 seconds" in (await tool(code="1", timeout_s=41)).text
+            assert not (await tool(code="1", timeout_s=40)).is_error
             await tool.close()
 
 
@@ -253,6 +263,21 @@ async def test_what_is_no_session_of_an_engine_or_has_options_is_refused():
         code_execution_tool("0123")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"engine": 5}, r"The engine is a builtins\.int"),
+        ({"name": "run it"}, "'run it'"),
+        ({"name": ""}, "1 to 64 letters"),
+        ({"max_output_chars": "9"}, "max_output_chars is '9'"),
+        ({"max_timeout_s": 0}, "max_timeout_s is 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_when_the_tool_is_made(options: dict[str, Any], words: str):
+    with pytest.raises(SettingsError, match=words):
+        code_execution_tool(**options)
+
+
 # --- languages --------------------------------------------------------------------------
 
 
@@ -263,6 +288,11 @@ def test_the_schema_is_a_function_as_chat_completions_take_it():
     assert (function["name"], function["description"], function["strict"]) == ("run", "Runs.", True)
     assert function["parameters"]["properties"]["language"]["enum"] == ["python", "bash"]
     json.dumps(tool.schema)
+
+
+def test_one_language_is_one_and_not_its_letters():
+    tool = code_execution_tool(languages="bash")
+    assert tool.parameters["properties"]["language"]["enum"] == ["python", "bash"]
 
 
 def test_an_unknown_language_is_the_owners_mistake():

@@ -19,6 +19,7 @@ from sandbox_kernel.errors import (
 )
 from tests.support import docker_engine
 from tests.support.busybox import busybox_image
+from tests.support.waiting import DEADLINE_S
 
 PROJECT = {
     "main.py": "import sys\nfrom package.part import name\nprint(name, *sys.argv[1:])\n",
@@ -28,7 +29,7 @@ PROJECT = {
 
 
 async def fetch(url):
-    return await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=20).read())
+    return await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=DEADLINE_S).read())
 
 
 @asynccontextmanager
@@ -45,7 +46,7 @@ async def test_a_command_is_streamed_and_its_exit_code_told(backend):
         heard = []
         result = await session.run("echo a; echo b >&2; exit 3", on_stdout=heard.append)
         assert (result.stdout, result.stderr, result.exit_code) == ("a\n", "b\n", 3)
-        assert heard == ["a\n"]
+        assert "".join(heard) == "a\n"
         assert not result.ok
         assert (await session.run("echo made > file")).files[0].name == "file"
         assert (await session.run("sleep 60", timeout_s=0.2)).exit_code == 124
@@ -60,7 +61,7 @@ async def test_a_server_left_running_is_reached_while_commands_come_and_go(backe
         pid, log = started.stdout.split()
         assert started.text == pid
         async with session.forward(8000) as forward:
-            await forward.wait_until_open(20)
+            await forward.wait_until_open(DEADLINE_S)
             assert await fetch(forward.url + "/page.txt") == b"the page"
             await session.run("sleep 60", timeout_s=0.1)
             assert (await session.run(f"kill -0 {pid}")).ok
@@ -98,6 +99,14 @@ async def test_a_project_runs_from_its_entry_with_its_arguments(backend):
         assert failed.exit_code == 9
 
 
+async def test_a_program_reads_what_it_is_given_and_nothing_of_it_stays(backend):
+    program = {"main.py": "import os, sys; print(input(), sys.stdin.read(), os.listdir())"}
+    async with session_of(backend, strategy=Strategy.PER_EXECUTION, workspace="shared") as session:
+        result = await session.run_app(program, entry="main.py", stdin="a\nb")
+        assert result.stdout == "a b ['main.py']\n"
+        assert [entry.name for entry in await session.files.list()] == ["main.py"]
+
+
 async def test_a_directory_runs_in_a_fresh_sandbox_as_well(backend, tmp_path):
     (tmp_path / "main.py").write_text("open('out.txt', 'w').write(open('data/in.txt').read())")
     (tmp_path / "data").mkdir()
@@ -122,7 +131,7 @@ async def test_a_project_of_node_runs_with_modules_of_its_own(backend):
     async with session_of(backend, "javascript", allow_forward=True, **options) as session:
         await session.run_app(project, entry="src/server.js", background=True)
         async with session.forward(8000) as forward:
-            await forward.wait_until_open(30)
+            await forward.wait_until_open(DEADLINE_S)
             assert await fetch(forward.url) == b"from node"
 
 
@@ -273,6 +282,12 @@ async def test_what_cannot_start_is_refused_before_anything_runs():
             await session.run_app({"x.weird": ""}, entry="x.weird")
         with pytest.raises(SettingsError, match="NUL"):
             await session.run_app(PROJECT, entry="main.py", arguments=["a\0b"])
+        with pytest.raises(SettingsError, match="source is 5"):
+            await session.run_app(5, entry="main.py")
+        with pytest.raises(SettingsError, match=r"'main\.py'"):
+            await session.run_app({"main.py": 5}, entry="main.py")
+        with pytest.raises(SettingsError, match="stdin is"):
+            await session.run_app(PROJECT, entry="main.py", stdin=input)
         with pytest.raises(SettingsError, match="'auto'"):
             await session.run_app(PROJECT, entry="main.py", dependencies="numpy")
 
@@ -285,3 +300,7 @@ def test_a_command_in_the_background_is_quoted_whole():
 
 def test_an_entry_that_looks_like_an_option_is_none():
     assert "./-c.py" in apps.command_for(languages.get("python"), "-c.py")
+
+
+def test_one_text_is_one_argument_and_not_its_letters():
+    assert "main.py --fast" in apps.command_for(languages.get("python"), "main.py", "--fast")

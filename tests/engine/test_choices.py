@@ -4,11 +4,13 @@ import math
 
 import pytest
 
+from sandbox_kernel.backends.base import Mount
 from sandbox_kernel.engine.choices import (
     TIMEOUT_S,
     UNSET,
     Strategy,
     Workspace,
+    check_count,
     check_seconds,
     choose,
     list_of,
@@ -111,6 +113,14 @@ def test_files_stay_by_default_where_the_sandbox_does(strategy, workspace, expec
         ({"environment": {"A": "\0"}}, "'A'"),
         ({"dependencies": ["--index-url=x"]}, "index-url"),
         ({"dependencies": ["pandas"], "dependency_policy": "none"}, "pandas"),
+        ({"dependencies": [5]}, "texts is 5"),
+        ({"dependencies": 5}, "Give a list"),
+        ({"limits": {"memory_bytes": 2**30}}, "limits is"),
+        ({"environment": ["A=1"]}, "environment is"),
+        ({"allow_forward": "no"}, "allow_forward is 'no'"),
+        ({"mounts": "/srv:/data"}, "give a list"),
+        ({"mounts": [5]}, "A mount is 5"),
+        ({"mounts": ["nonsense"]}, "'nonsense' is not a mount"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(options, words):
@@ -132,6 +142,26 @@ def test_declared_packages_are_those_of_the_caller_and_of_the_settings():
 def test_one_text_is_one_dependency_and_not_its_letters():
     assert list_of("pandas") == ["pandas"]
     assert [item.name for item in chosen(dependencies="pandas").policy.declared] == ["pandas"]
+
+
+def test_one_text_is_one_module_and_not_its_letters():
+    assert chosen(strategy="pool", preload="json").preload == ("json",)
+
+
+def test_a_mount_is_written_as_on_the_command_line():
+    expected = Mount("/data", host_path="/srv/data", is_writable=True)
+    assert chosen(mounts=["/srv/data:/data:rw", expected]).spec.mounts == (expected, expected)
+
+
+@pytest.mark.parametrize("value", [0, 7])
+def test_a_number_of_things_is_taken(value):
+    check_count("pool_size", value)
+
+
+@pytest.mark.parametrize("value", [None, -1, "3", 1.5, True])
+def test_what_counts_nothing_is_refused_by_name(value):
+    with pytest.raises(SettingsError, match="pool_size is"):
+        check_count("pool_size", value)
 
 
 def test_without_packages_nothing_of_their_store_is_shown():

@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from sandbox_kernel import Limits, languages
 from sandbox_kernel.backends.base import Check
 from sandbox_kernel.backends.bubblewrap import BubblewrapBackend
-from sandbox_kernel.engine import Engine, Strategy
+from sandbox_kernel.engine import Engine, Strategy, lifetimes
 from sandbox_kernel.errors import (
     BackendUnavailable,
     NoSuchSession,
@@ -26,15 +27,34 @@ from sandbox_kernel.errors import (
 from sandbox_kernel.languages import Language
 from sandbox_kernel.settings import Settings
 from tests.support.open_engines import left_of, nothing_left, wait_until_nothing_left_of
+from tests.support.waiting import DEADLINE_S
 
 SMALL = Limits(memory_bytes=128 * 2**20)
 WAIT = "import time; print('up', flush=True); time.sleep(600)"
 
 
-async def until_closed(session):
-    async with asyncio.timeout(30):
-        while not session.is_closed:  # noqa: ASYNC110 - nobody tells
+async def until(condition):
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
+
+
+async def until_closed(session):
+    await until(lambda: session.is_closed)
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """Why a session has to end, "" if it has not, each time that the reaper looks at one."""
+    seen, real = [], lifetimes.verdict
+
+    def look(session):
+        found = real(session)
+        seen.append(found[0])
+        return found
+
+    monkeypatch.setattr(lifetimes, "verdict", look)
+    return seen
 
 
 # --- finding ----------------------------------------------------------------------------
@@ -91,10 +111,10 @@ async def test_who_waits_for_a_place_gets_the_next_one_in_order(open_engine):
     await asyncio.sleep(0)
     tasks[1].cancel()
     await first.close()
-    await asyncio.wait_for(tasks[0], 30)
+    await asyncio.wait_for(tasks[0], DEADLINE_S)
     assert not tasks[2].done()
     await made[0][1].close()
-    await asyncio.wait_for(tasks[2], 30)
+    await asyncio.wait_for(tasks[2], DEADLINE_S)
     assert [name for name, _ in made] == ["a", "c"]
 
 
@@ -146,19 +166,25 @@ async def test_an_unused_session_ends_and_says_why(open_engine):
 async def test_a_session_that_runs_or_moves_files_is_not_idle(open_engine):
     engine = open_engine(idle_timeout_s=0.4)
     session = await engine.create_session()
-    for _ in range(6):
-        await session.files.list()
-        await asyncio.sleep(0.1)
     assert (await session.execute("import time; time.sleep(0.8)")).ok
     assert (await session.execute("1 + 1")).text == "2"
     await until_closed(session)
+    another = await engine.create_session(idle_timeout_s=3600)
+    await until(lambda: another.idle_s > 0.05)
+    asked_s = time.monotonic()
+    await another.files.list()
+    assert another.idle_s <= time.monotonic() - asked_s
 
 
-async def test_a_session_with_an_open_port_is_not_idle(open_engine):
+async def test_a_session_with_an_open_port_is_not_idle(open_engine, looks):
     engine = open_engine(idle_timeout_s=0.3)
     session = await engine.create_session(allow_forward=True)
+    opened_s = time.monotonic()
     async with session.forward(8000):
-        await asyncio.sleep(0.7)
+        await until(lambda: time.monotonic() - opened_s > 0.3)
+        looks.clear()
+        await until(lambda: looks)
+        assert looks[0] == ""
         assert not session.is_closed
     await until_closed(session)
 
@@ -199,12 +225,12 @@ async def test_nothing_is_left_whatever_happens(backend, how):
     async with nothing_left():
         task = asyncio.create_task(use())
         if how == "cancellation":
-            await asyncio.wait_for(started.wait(), 30)
+            await asyncio.wait_for(started.wait(), DEADLINE_S)
             task.cancel()
         expected = {"exception": LookupError, "cancellation": asyncio.CancelledError}
         with pytest.raises(expected.get(how, TimeoutError)):
-            await asyncio.wait_for(task, 30 if how != "timeout" else 1.5)
-        await asyncio.wait_for(asyncio.gather(*works, return_exceptions=True), 30)
+            await asyncio.wait_for(task, DEADLINE_S if how != "timeout" else 1.5)
+        await asyncio.wait_for(asyncio.gather(*works, return_exceptions=True), DEADLINE_S)
 
 
 async def test_who_is_cancelled_while_it_closes_leaves_nothing_all_the_same(backend):
@@ -215,18 +241,18 @@ async def test_who_is_cancelled_while_it_closes_leaves_nothing_all_the_same(back
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(task, 30)
+            await asyncio.wait_for(task, DEADLINE_S)
 
 
 async def test_a_closed_engine_makes_nothing_and_tells_those_who_wait(open_engine):
     engine = open_engine(max_sessions=1, when_full="wait")
     first = asyncio.create_task(engine.create_session())
     waiting = asyncio.create_task(engine.create_session())
-    await asyncio.sleep(0.02)
+    await until(lambda: engine._admission.taken)  # the first is being made
     await asyncio.gather(engine.close(), engine.close())
     for task in (first, waiting):
         with pytest.raises(SessionClosed, match="engine is closed"):
-            await asyncio.wait_for(task, 20)
+            await asyncio.wait_for(task, DEADLINE_S)
     with pytest.raises(SessionClosed, match="engine is closed"):
         await engine.create_session()
     assert engine.sessions() == []
@@ -266,7 +292,7 @@ def test_an_engine_that_is_killed_leaves_nothing_by_itself(backend):
         assert len(left_of(owner.pid)) >= 4
     finally:
         owner.send_signal(signal.SIGKILL)
-        owner.communicate(timeout=20)
+        owner.communicate(timeout=DEADLINE_S)
     wait_until_nothing_left_of(owner.pid)
 
 
@@ -308,7 +334,11 @@ def test_what_is_prepared_for_one_backend_is_not_asked_of_another(monkeypatch):
     [
         {"backend": "nothing"},
         {"when_full": "panic"},
+        {"backend": BubblewrapBackend},
+        {"settings": {"memory": "1g"}},
         {"max_sessions": 0},
+        {"max_sessions": "3"},
+        {"max_idle_sandboxes": "4"},
         {"idle_timeout_s": 0},
         {"lifetime_s": -1},
         {"wait_timeout_s": "5"},
@@ -320,15 +350,31 @@ def test_what_cannot_be_is_refused_when_the_engine_is_made(options):
 
 
 async def test_what_cannot_be_is_refused_before_a_session_takes_a_place(local_engine):
-    for options in ({"idle_timeout_s": 0}, {"lifetime_s": float("nan")}, {"strategy": "x"}):
+    for options in (
+        {"idle_timeout_s": 0},
+        {"lifetime_s": float("nan")},
+        {"strategy": "x"},
+        {"labels": ["mine"]},
+        {"on_dependency_output": "print"},
+    ):
         with pytest.raises(SettingsError):
             await local_engine.create_session(**options)
+    with pytest.raises(SettingsError, match="session_id is 5"):
+        await local_engine.attach(5)
 
     async def hear(_text):
         pass
 
     with pytest.raises(SettingsError, match="async function"):
         await local_engine.create_session(on_dependency_output=hear)
+
+
+async def test_a_pool_of_no_size_is_refused_and_harms_no_other(local_engine):
+    for size in ("4", -1, None):
+        with pytest.raises(SettingsError, match="pool_size"):
+            await local_engine.create_session(strategy="pool", pool_size=size)
+    session = await local_engine.create_session(strategy="pool", pool_size=1)
+    assert (await session.execute("1")).text == "1"
 
 
 class Forbidden(BubblewrapBackend):

@@ -9,8 +9,15 @@ import pytest
 
 from sandbox_kernel.cli.run import printable
 from sandbox_kernel.engine.files import SessionFiles, changes, write_new
-from sandbox_kernel.errors import FileRefused, FileTooLarge, RequestRefused, SessionClosed
+from sandbox_kernel.errors import (
+    FileRefused,
+    FileTooLarge,
+    RequestRefused,
+    SessionClosed,
+    SettingsError,
+)
 from sandbox_kernel.session import FileEntry
+from tests.support.waiting import DEADLINE_S
 
 
 def test_a_file_arrives_under_its_name(tmp_path: Path):
@@ -131,6 +138,22 @@ async def test_a_file_of_megabytes_goes_in_and_out_unchanged(engine):
     assert await files.read("big") == content
 
 
+@pytest.mark.parametrize("strategy", ["per_session", "per_execution"])
+async def test_a_file_that_is_not_there_is_named_once(local_engine, strategy):
+    files = (await local_engine.create_session(strategy=strategy)).files
+    for ask in (files.read, files.remove):
+        with pytest.raises(RequestRefused, match=r"no-such\.csv") as caught:
+            await ask("no-such.csv")
+        assert str(caught.value).count("no-such.csv") == 1
+
+
+async def test_what_is_no_content_is_refused_by_name(tmp_path):
+    files = SessionFiles(lambda: pytest.fail("asked"), 10, used=lambda: None, touched=lambda: None)
+    for content in (5, None, ["a"], "\ud800"):
+        with pytest.raises(SettingsError, match=r"'x\.csv'"):
+            await files.write("x.csv", content)
+
+
 async def test_host_files_are_copied_in_and_out_where_the_caller_says(engine, tmp_path):
     session = await engine.create_session()
     (tmp_path / "in.csv").write_text("1,2\n")
@@ -162,27 +185,35 @@ async def test_a_host_file_over_the_workspaces_limit_is_not_even_read(tmp_path):
 async def test_who_watches_sees_what_is_made_changed_and_removed(engine):
     session = await engine.create_session()
     await session.files.write("old", "1")
-    seen = []
+    seen, looked = [], asyncio.Event()
+    store = session.files._store
+
+    def look():
+        looked.set()
+        return store()
+
+    session.files._store = look
 
     async def watch():
         async for change in session.files.watch(interval_s=0.02):
             seen.append((change.kind, change.entry.name))
 
     watching = asyncio.create_task(watch())
-    await asyncio.sleep(0.2)
+    await looked.wait()  # the first listing was asked for before whatever comes now
+    session.files._store = store
     for code, expected in [
         ("open('new', 'w').close()", ("created", "new")),
         ("open('new', 'w').write('more')", ("changed", "new")),
         ("import os; os.remove('old')", ("removed", "old")),
     ]:
         await session.execute(code)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE_S):
             while expected not in seen:  # noqa: ASYNC110 - what a watcher does
                 await asyncio.sleep(0.01)
     assert seen == [("created", "new"), ("changed", "new"), ("removed", "old")]
     await session.close()
     with pytest.raises(SessionClosed):
-        await asyncio.wait_for(watching, 20)
+        await asyncio.wait_for(watching, DEADLINE_S)
 
 
 def test_changes_between_two_listings_come_oldest_first():

@@ -132,6 +132,11 @@ def test_a_callback_that_nobody_would_await_is_refused():
         Hearing(on_stdout=tell)
 
 
+def test_what_cannot_be_called_is_no_callback():
+    with pytest.raises(SettingsError, match="A callback is 'print'"):
+        Hearing(on_stdout="print")
+
+
 # --- input ------------------------------------------------------------------------------
 
 
@@ -163,6 +168,12 @@ async def answers_to(stdin, count=3):
 )
 async def test_lines_are_answered_one_by_one_and_then_there_is_no_more(stdin, expected):
     assert await answers_to(stdin) == (expected, None)
+
+
+@pytest.mark.parametrize("stdin", [5, b"bytes would be numbers"])
+async def test_what_answers_nothing_is_refused(stdin):
+    with pytest.raises(SettingsError, match="stdin is"):
+        await answers_to(stdin)
 
 
 async def test_a_callable_gets_the_prompt_and_its_none_ends_the_input():

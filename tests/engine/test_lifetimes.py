@@ -6,6 +6,7 @@ from itertools import count
 import pytest
 
 from sandbox_kernel.engine.lifetimes import LOOK_AGAIN_S, Reaper, verdict
+from tests.support.waiting import DEADLINE_S
 
 
 class Life:
@@ -71,13 +72,16 @@ async def test_the_reaper_ends_each_in_its_time_and_one_that_hangs_holds_up_no_o
         def age_s(self, _value):
             pass
 
-    lives = [Aging(0.15), Aging(0.05), Aging(None)]
+    lives = [Aging(3600), Aging(0.05), Aging(None)]
     reaper = Reaper(lambda: lives)
     reaper.wake()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE_S):
         await lives[1].ended.wait()
         assert not lives[0].ended.is_set()
+        lives[0].lifetime_s = lives[0].age_s + 0.05
+        reaper.wake()
         await lives[0].ended.wait()
+        assert lives[0].age_s >= lives[0].lifetime_s
     await reaper.stop()
     assert not lives[2].ended.is_set()
 
@@ -90,7 +94,7 @@ async def test_a_new_session_wakes_the_reaper():
     await asyncio.sleep(0)
     lives.append(Life(idle=1, idle_s=2))
     reaper.wake()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE_S):
         await lives[0].ended.wait()
     await reaper.stop()
     await reaper.stop()

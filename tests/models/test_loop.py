@@ -10,6 +10,7 @@ from sandbox_kernel.errors import ModelUnavailable, SandboxDied, SessionClosed
 from sandbox_kernel.models import Conversation, Tool, ToolResult, code_tool
 from sandbox_kernel.models.loop import DECLINED
 from tests.support.model_server import ModelRequest, call, calls, fails, holds, says
+from tests.support.waiting import DEADLINE_S
 
 
 class Runner:
@@ -269,11 +270,11 @@ async def test_cancelling_while_the_model_thinks_hangs_up(model, model_server):
     model_server.script(holds("well"), "hello")
     conversation = Conversation(model)
     asking = asyncio.ensure_future(conversation.ask("hi"))
-    assert await asyncio.to_thread(model_server.held.wait, 10)
+    assert await asyncio.to_thread(model_server.held.wait, DEADLINE_S)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    assert await asyncio.to_thread(model_server.hung_up.wait, 10)
+    assert await asyncio.to_thread(model_server.hung_up.wait, DEADLINE_S)
     assert (await conversation.ask("hi")).text == "hello"
 
 

@@ -10,13 +10,13 @@ import difflib
 import shlex
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandbox_kernel import languages
+from sandbox_kernel.engine.files import write_at
 from sandbox_kernel.errors import FileRefused, FileTooLarge, RequestRefused, SettingsError
-from sandbox_kernel.exchange import Exchange
 from sandbox_kernel.limits import KIB, format_size
 from sandbox_kernel.outputs.plain import seen
 from sandbox_kernel.outputs.streams import clean_name
@@ -144,10 +144,10 @@ class Commands:
         target = _target(path, name)
         picture = self._chat.pictures.get(name)
         if picture is None:
-            with _naming(name):
+            with _with_remedy():
                 written = await self._session.files.copy_out(name, target)
         else:
-            written = await asyncio.to_thread(_write_picture, target, picture)
+            written = await asyncio.to_thread(write_at, target, picture)
         self._chat.screen.show(f"{clean_name(name)} is now {written}")
 
     async def _put(self, path: str, name: str) -> None:
@@ -157,7 +157,7 @@ class Commands:
     async def _show(self, name: str) -> None:
         from sandbox_kernel.outputs.previews import describe_file
 
-        with _naming(name):
+        with _with_remedy():
             content = await self._session.files.read(name)
         head = content[:MAX_SHOWN_BYTES]
         try:
@@ -258,15 +258,12 @@ def _words(rest: str) -> list[str]:
 
 
 @contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """What the guest refuses, with the name of the file and the remedy."""
+def _with_remedy() -> Iterator[None]:
+    """What the guest refuses, with the remedy."""
     try:
         yield
     except RequestRefused as error:
-        raise RequestRefused(
-            f"The file {clean_name(name)!r} of the workspace cannot be read: {seen(str(error))} "
-            "/files lists what is there."
-        ) from None
+        raise RequestRefused(f"{seen(str(error))} /files lists what is there.") from None
 
 
 def _host_path(text: str) -> Path:
@@ -321,15 +318,6 @@ def _language_of(path: Path) -> str:
         if path.suffix and languages.get(name).file_extension == path.suffix.lower():
             return name
     return ""
-
-
-def _write_picture(target: Path, content: bytes) -> Path:
-    target = target.absolute()
-    if not target.parent.is_dir():
-        raise FileRefused(f"There is no directory {str(target.parent)!r}. Make it first.")
-    with closing(Exchange(str(target.parent))) as exchange:
-        exchange.write(target.name, content)
-    return target
 
 
 def _date(time_s: float) -> str:

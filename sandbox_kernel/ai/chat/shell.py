@@ -155,6 +155,8 @@ class Chat:
             self.screen.end_words()
         self._can_fix = "" if found.is_complete else _TRY_AGAIN
         if found.is_complete:
+            if not found.answer.strip() and not found.steps:
+                self.screen.say("The model answered with nothing. Say it in other words.")
             return DONE
         last = found.steps[-1].result if found.steps else None
         self.screen.say(f"It gave up: {seen(found.error)[:500]} /fix has it try again.")

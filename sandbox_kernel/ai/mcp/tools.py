@@ -6,8 +6,7 @@ a row in `TOOLS`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from mcp.types import CallToolResult, Tool, ToolAnnotations
@@ -17,8 +16,6 @@ from sandbox_kernel.ai.mcp import arguments as args
 from sandbox_kernel.ai.mcp import contents
 from sandbox_kernel.ai.mcp.clients import Client
 from sandbox_kernel.ai.mcp.progress import Progress, Report
-from sandbox_kernel.errors import RequestRefused
-from sandbox_kernel.outputs.streams import clean_name
 
 
 class Call(NamedTuple):
@@ -62,15 +59,6 @@ async def run_command(call: Call, given: args.RunCommand) -> CallToolResult:
 # --- files ----------------------------------------------------------------------------
 
 
-@contextmanager
-def about(name: str) -> Iterator[None]:
-    """Say which file was refused: the guest's reason may not."""
-    try:
-        yield
-    except RequestRefused as error:
-        raise RequestRefused(f"The file {clean_name(name)!r} cannot be had: {error}") from None
-
-
 async def list_files(call: Call, given: args.OfSession) -> CallToolResult:
     session, _ = await call.client.session(given.session)
     return contents.of_listing(await session.files.list(), session.id)
@@ -78,8 +66,7 @@ async def list_files(call: Call, given: args.OfSession) -> CallToolResult:
 
 async def read_file(call: Call, given: args.ReadFile) -> CallToolResult:
     session, _ = await call.client.session(given.session)
-    with about(given.name):
-        content = await session.files.read(given.name, limit_bytes=contents.MAX_READ_BYTES)
+    content = await session.files.read(given.name, limit_bytes=contents.MAX_READ_BYTES)
     uri = contents.uri_of(session.id, given.name)
     return contents.of_file(given.name, uri, content, offset=given.offset, limit=given.limit)
 
@@ -87,15 +74,13 @@ async def read_file(call: Call, given: args.ReadFile) -> CallToolResult:
 async def write_file(call: Call, given: args.WriteFile) -> CallToolResult:
     data = given.data()
     session, notes = await call.client.session(given.session)
-    with about(given.name):
-        await session.files.write(given.name, data)
+    await session.files.write(given.name, data)
     return contents.said("\n".join([*notes, f"Written: {len(data):,} bytes."]))
 
 
 async def remove_file(call: Call, given: args.RemoveFile) -> CallToolResult:
     session, _ = await call.client.session(given.session)
-    with about(given.name):
-        await session.files.remove(given.name)
+    await session.files.remove(given.name)
     return contents.said("Removed.")
 
 

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from tests.support.mcp_servers import COMMAND, environment, sandboxes_below, temporary
+from tests.support.processes import alive
 from tests.support.traces import Traces
 from tests.support.waiting import DEADLINE_S, until
 
@@ -51,11 +52,16 @@ class Raw:
         self.process.stdin.flush()
 
     def answer(self, number: int) -> Any:
-        assert self.process.stdout is not None
         while True:
-            message = json.loads(self.process.stdout.readline())
+            message = json.loads(self.read())
             if message.get("id") == number:
                 return message
+
+    def read(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, "The server has closed its stdout."
+        return line
 
     def greet(self) -> None:
         self.answer(self.send("initialize", HELLO))
@@ -124,19 +130,21 @@ def test_the_end_of_stdin_ends_everything(raw: Raw, is_busy: bool):
     assert raw.process.stdin is not None
     raw.process.stdin.close()
     assert raw.process.wait(DEADLINE_S) == 0
-    until(lambda: not [one for one in below if one.is_running()], "its sandboxes to be gone")
+    until(lambda: not alive(below), "its sandboxes to be gone")
 
 
 def test_it_ends_although_nobody_reads_its_stdout(raw: Raw):
     """A client that hangs, and closes stdin: no thread and no full pipe keeps the sandboxes."""
     raw.greet()
-    below = [*sandboxes_below(raw.process.pid)]
+    raw.run("1")
+    below = sandboxes_below(raw.process.pid)
+    assert below
     for _ in range(40):
         raw.send("tools/list")
     assert raw.process.stdin is not None
     raw.process.stdin.close()
     assert raw.process.wait(DEADLINE_S) == 0
-    assert not [one for one in below if one.is_running()]
+    until(lambda: not alive(below), "its sandboxes to be gone")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -146,7 +154,7 @@ def test_a_signal_ends_it_while_stdin_is_open(raw: Raw, number: int):
     below = sandboxes_below(raw.process.pid)
     raw.process.send_signal(number)
     assert raw.process.wait(DEADLINE_S) == 0
-    until(lambda: not [one for one in below if one.is_running()], "its sandboxes to be gone")
+    until(lambda: not alive(below), "its sandboxes to be gone")
 
 
 @pytest.mark.parametrize("code", ["1", "import time; print('on', flush=True); time.sleep(3600)"])
@@ -161,8 +169,7 @@ def test_kill_9_of_the_server_leaves_nothing(tmp_path: Path, code: str):
         else:
             call = {"name": "run_code", "arguments": {"code": code}, "_meta": {"progressToken": 7}}
             server.send("tools/call", call)
-            assert server.process.stdout is not None
-            while "notifications/progress" not in server.process.stdout.readline():
+            while "notifications/progress" not in server.read():
                 pass
         traces.look()
         assert traces.count > 1
