@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def test_python_runs_with_the_interpreter_of_its_environment():
 
 def test_a_program_that_a_guest_would_find_is_named():
     found = Survey().at("bash", on_host())
-    assert (found.state, found.found) == (READY, "/usr/bin/bash")
+    searched = os.pathsep.join(plan.search_path(environment.current()))
+    assert (found.state, found.found) == (READY, shutil.which("bash", path=searched))
     assert availability.find_problem("bash") == ""
 
 

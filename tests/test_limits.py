@@ -46,6 +46,11 @@ def test_texts_become_limits():
     assert Limits.parse({"timeout_s": "none"}).timeout_s is None
 
 
+def test_a_size_that_makes_no_sense_is_told_as_a_reader_knows_it():
+    with pytest.raises(SettingsError, match="is 5 bytes, which is outside of 64 MiB to 262144 GiB"):
+        Limits(memory_bytes=5)
+
+
 def test_an_unknown_limit_is_refused_with_the_known_ones():
     with pytest.raises(SettingsError, match=r"no limit 'memroy'.*memory_bytes"):
         Limits.parse({"memroy": "1g"})

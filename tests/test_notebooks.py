@@ -345,6 +345,7 @@ def _execute(folder: Path, name: str, kernel_name: str) -> Executed:
         notebook,
         kernel_name=kernel_name,
         timeout=TIMEOUT_S,
+        iopub_timeout=60,  # from a reply to the idle after it; the default loses outputs
         allow_errors=True,  # the test below tells wanted errors from others
         resources={"metadata": {"path": str(folder)}},
     ).execute()

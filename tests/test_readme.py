@@ -195,7 +195,7 @@ def test_its_language_in_one_object_is_one_that_can_be_registered(monkeypatch):
 def test_its_program_prints_what_it_says(tmp_path):
     (code,) = [text for kind, text in _blocks() if kind == "python" and "Engine" in text]
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=110
     )
     lines = [line for line in done.stdout.splitlines() if line]
     assert lines[0] == "3", done.stderr

@@ -28,6 +28,7 @@ def test_what_an_index_names_besides_our_files_is_not_found(cache):
     assert list(seeds.find()) == [".cache/matplotlib/fontlist-v3.1.json"]
 
 
+@pytest.mark.timeout(300)  # the product gives it two minutes
 async def test_a_session_starts_with_the_font_list_that_was_built():
     pytest.importorskip("matplotlib")
     backend = backends.get()

@@ -270,6 +270,11 @@ def test_the_choices_are_what_the_registries_hold():
         assert Settings.load({"language": name}, environ={}).language == name
 
 
+@pytest.mark.parametrize(("alias", "name"), [("js", "javascript"), ("R", "r"), ("sh", "bash")])
+def test_a_language_may_be_called_as_cells_call_it(alias, name):
+    assert Settings.load({"language": alias}, environ={}).language == name
+
+
 def test_every_limit_can_be_set():
     assert {row.field for row in TABLE if row.is_limit} == set(Limits._fields)
 

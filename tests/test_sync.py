@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import os
 import signal
 import threading
-import time
 
 import pytest
 
@@ -16,9 +16,12 @@ from sandbox_kernel.engine import Strategy
 from sandbox_kernel.engine.files import SessionFiles
 from sandbox_kernel.errors import NoSuchSession, SessionClosed, SettingsError
 from tests.support.open_engines import left_of
-from tests.support.sessions import backend
+from tests.support.sessions import backend, patience
+from tests.support.waiting import DEADLINE_S, until
 
-__all__ = ["backend"]
+__all__ = ["backend", "patience"]
+
+pytestmark = pytest.mark.usefixtures("patience")
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def made(backend):
     before = set(left_of(os.getpid()))
     with sync.Engine(backend) as opened:
         yield opened
-    assert sorted(set(left_of(os.getpid())) - before) == []
+    until(lambda: set(left_of(os.getpid())) <= before, "the end of all that it made")
 
 
 def threads():
@@ -43,7 +46,7 @@ def test_a_program_without_await(made, tmp_path):
             on_stdout=heard.append,
         )
         assert (result.stdout, result.text) == ("answer to ?  x\n", "42")
-        assert heard == [result.stdout]
+        assert "".join(heard) == result.stdout
         assert session.run("echo hi; exit 3").exit_code == 3
         assert session.complete("impo")["matches"] == ["import"]
         assert session.inspect("print")["found"]
@@ -93,10 +96,10 @@ def test_an_interrupt_comes_from_another_thread(made):
         target=lambda: results.append(session.execute(code, on_stdout=lambda _: up.set()))
     )
     runner.start()
-    assert up.wait(30)
+    assert up.wait(DEADLINE_S)
     assert session.is_busy
     session.interrupt()
-    runner.join(30)
+    runner.join(DEADLINE_S)
     assert results[0].exit_code == 130
     assert session.execute("kept").text == "7"
 
@@ -105,14 +108,16 @@ def test_ctrl_c_stops_the_code_before_it_is_raised(made):
     session = made.create_session("python")
     session.execute("import time")
 
-    def press(_text):  # in the engine's thread
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    presses = []
 
-    code = "print('up', flush=True)\nbegun = 1\ntime.sleep(60)\nbegun = 2"
-    started_s = time.monotonic()
+    def press(text):  # in the engine's thread
+        presses.append(text)
+        if len(presses) == 1:  # one line may come in two pieces
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    code = "begun = 1\nprint('up', flush=True)\ntime.sleep(600)\nbegun = 2"
     with pytest.raises(KeyboardInterrupt):
         session.execute(code, on_stdout=press)
-    assert time.monotonic() - started_s < 30
     assert not session.is_busy
     assert session.execute("begun").text == "1"
 
@@ -144,8 +149,19 @@ def test_many_threads_use_one_engine(made):
 def test_who_watches_may_stop(made):
     session = made.create_session("python")
     changes = session.files.watch(interval_s=0.02)
-    threading.Timer(0.3, lambda: session.files.write("a", b"1")).start()
-    assert next(changes).entry.name == "a"
+    is_seen = threading.Event()
+
+    def write():  # nobody tells when it begins to look, so there is something new all the time
+        for number in itertools.count():
+            session.files.write(f"a{number}", b"1")
+            if is_seen.wait(0.1):
+                return
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert next(changes).entry.name.startswith("a")
+    is_seen.set()
+    writer.join(DEADLINE_S)
     changes.close()
 
 
@@ -183,10 +199,11 @@ def test_an_engine_that_cannot_be_leaves_no_thread():
 )
 def test_everything_is_there(front, of):
     left_out = {"begin_to_close", "age_s", "idle_s"}  # for the engine itself
-    names = {name for name in vars(of) if not name.startswith("_")} - left_out
+    members = {name: one for kind in reversed(of.__mro__) for name, one in vars(kind).items()}
+    names = {name for name in members if not name.startswith("_")} - left_out
     assert names <= set(vars(front))
     for name in names:
-        function = vars(of)[name]
+        function = members[name]
         if not inspect.isfunction(function):
             continue
         wanted = set(inspect.signature(function).parameters)

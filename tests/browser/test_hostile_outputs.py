@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,7 +32,7 @@ from tests.support.hostile_outputs import (
 )
 from tests.support.kernels import IS_OURS, KERNEL_NAME
 from tests.support.lab import Lab, NotebookPage, running_lab
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE_S, until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -150,13 +151,25 @@ def test_the_same_outputs_do_harm_where_nobody_cleans_them(
     cells = attack(canary.url, without=DESTRUCTIVE)
     show_the_attack(page, own_lab, "python3", cells)
     look_around(page)
-    seen = what_was_seen(page, own_lab, canary, cells)
-    assert seen.canaries >= MUST_FIRE_UNPROTECTED
-    assert seen.requests >= MUST_BE_REQUESTED_UNPROTECTED
-    assert seen.terminals > 0
-    assert "pwned-script.txt" in seen.planted
-    assert seen.cells > 0
-    assert seen.is_restyled
+
+    def what_is_missing() -> list[object]:
+        seen = what_was_seen(page, own_lab, canary, cells)
+        return [
+            *(MUST_FIRE_UNPROTECTED - seen.canaries),
+            *(MUST_BE_REQUESTED_UNPROTECTED - seen.requests),
+            *({"pwned-script.txt"} - seen.planted),
+            *(name for name in ("terminals", "cells", "is_restyled") if not getattr(seen, name)),
+        ]
+
+    wait_for_nothing(page, what_is_missing)
+
+
+def wait_for_nothing(page: Page, what_is_missing: Callable[[], list[object]]) -> None:
+    """What must happen may take longer than `SETTLE_MS` on a busy machine."""
+    end_s = time.monotonic() + DEADLINE_S
+    while (missing := what_is_missing()) and time.monotonic() < end_s:
+        page.wait_for_timeout(250)
+    assert not missing, missing
 
 
 def as_html(page: Page, lab: Lab, kernel_name: str, cells: list[str]) -> Path:
@@ -189,5 +202,9 @@ def test_the_html_view_does_harm_where_nobody_cleans_it(
     page: Page, own_lab: Lab, canary: CanaryServer
 ):
     as_html(page, own_lab, "python3", attack(canary.url, without=DESTRUCTIVE))
-    assert {"script", "onerror"} <= set(page.evaluate("() => window.__canary || []"))
-    assert "/image" in canary.paths
+
+    def what_is_missing() -> list[object]:
+        fired = set(page.evaluate("() => window.__canary || []"))
+        return [*({"script", "onerror"} - fired), *({"/image"} - set(canary.paths))]
+
+    wait_for_nothing(page, what_is_missing)

@@ -72,7 +72,7 @@ def test_the_picture_of_the_readme_can_be_made(sharp_page: Page, lab: Lab, tmp_p
     notebook.wait_until_idle()
     chart = notebook.cells.nth(2).locator("img")
     until(lambda: chart.evaluate("image => image.naturalWidth") > 300, "the chart")
-    assert "the network:" in notebook.outputs(3).last.inner_text()
+    notebook.wait_for_output(3, "the network:")
     collapse_the_sidebars(sharp_page)
     sharp_page.screenshot(path=target)
     assert target.read_bytes().startswith(b"\x89PNG")

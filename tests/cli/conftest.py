@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.written_notebooks import notebook
+
+__all__ = ["notebook"]
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -18,15 +22,23 @@ def home(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first command leaves what quick starts need, and the others find it."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def environment(home: Path) -> dict[str, str]:
-    """Nothing of the tester's own settings or kernelspecs; those of `sys.prefix` are seen."""
+def environment(home: Path, cache: Path) -> dict[str, str]:
+    """Nothing of the tester's own settings, account or kernelspecs; those of `sys.prefix` are
+    seen."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("SANDBOX_KERNEL_", "JUPYTER_", "XDG_"))
+        if not name.startswith(("SANDBOX_KERNEL_", "JUPYTER_", "XDG_", "OPENAI_"))
     }
-    return kept | {"HOME": str(home), "COLUMNS": "200", "NO_COLOR": "1"}
+    ours = {"HOME": str(home), "COLUMNS": "200", "NO_COLOR": "1", "LC_ALL": "C.UTF-8"}
+    return kept | ours | {"XDG_CACHE_HOME": str(cache)}
 
 
 @pytest.fixture

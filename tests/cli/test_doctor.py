@@ -1,6 +1,11 @@
 """`doctor` from a shell."""
 
 import json
+import os
+import shutil
+
+from sandbox_kernel.backends.bubblewrap.environment import current
+from sandbox_kernel.backends.bubblewrap.plan import search_path
 
 
 def test_doctor_names_the_boundary_and_every_setting(command):
@@ -43,7 +48,7 @@ def test_doctor_lists_the_languages_in_json(command):
         "language": "bash",
         "display_name": "Bash",
         "state": "ready",
-        "found": "/usr/bin/bash",
+        "found": shutil.which("bash", path=os.pathsep.join(search_path(current()))),
         "reason": "",
         "remedy": "",
     }

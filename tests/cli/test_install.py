@@ -9,17 +9,6 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first installation leaves what quick starts need, and the others find it."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def environment(environment: dict[str, str], cache: Path) -> dict[str, str]:
-    return environment | {"XDG_CACHE_HOME": str(cache)}
-
-
 @pytest.fixture
 def kernels(tmp_path: Path) -> Path:
     return tmp_path / "prefix" / "share" / "jupyter" / "kernels"

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tests.support.waiting import DEADLINE_S
+
 
 def test_what_it_prints_is_what_we_print(command):
     done = command("run", "-c", "import sys; print('to out'); print('to err', file=sys.stderr)")
@@ -90,7 +92,7 @@ def test_output_that_no_one_reads_ends_it_quietly(command):
     process.stdout.read(10)
     process.stdout.close()
     try:
-        assert process.wait(20) == 1
+        assert process.wait(DEADLINE_S) == 1
         assert "Traceback" not in process.stderr.read()
     finally:
         process.kill()
@@ -114,7 +116,7 @@ def test_ctrl_c_is_code_130_without_a_traceback():
     try:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=DEADLINE_S)
         assert process.returncode == 130
         assert "Traceback" not in errors
     finally:

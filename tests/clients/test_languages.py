@@ -18,6 +18,7 @@ from nbconvert.exporters import HTMLExporter, ScriptExporter
 from sandbox_kernel import kernelspecs, languages
 from sandbox_kernel.availability import find_problem
 from tests.support.kernels import IS_OURS
+from tests.support.notebooks import PATIENCE, printed
 from tests.support.samples import SAMPLES
 
 pytestmark = pytest.mark.skipif(not IS_OURS, reason="the languages of the sandbox kernel")
@@ -68,17 +69,13 @@ def shown(output: nbformat.NotebookNode) -> str:
     return str(output.get("text") or output.get("data", {}).get("text/plain", ""))
 
 
-def printed(cell: nbformat.NotebookNode) -> str:
-    return "".join(output.text for output in cell.outputs if output.get("name") == "stdout")
-
-
 @pytest.mark.parametrize("language", languages.names())
 def test_an_executed_notebook_converts_in_colour_and_to_a_file(
     notebook: Callable[..., Path], language: str
 ):
     sample = SAMPLES[language]
     executed = nbformat.read(notebook(language, sample.code), as_version=4)
-    NotebookClient(executed, timeout=100).execute()
+    NotebookClient(executed, **PATIENCE).execute()
     assert sample.output in "".join(map(shown, executed.cells[0].outputs))
 
     html, _ = HTMLExporter().from_notebook_node(executed)

@@ -23,7 +23,7 @@ import zmq
 from jupyter_client.kernelspec import get_kernel_spec
 
 from tests.support.kernels import IS_OURS, KERNEL_NAME, Family
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE_S, until
 from tests.support.wire import Wire
 
 ours_only = pytest.mark.skipif(not IS_OURS, reason="a promise of the sandbox kernel's alone")
@@ -74,7 +74,7 @@ def launched(argv: list[str], cwd: Path, **environment: str) -> Iterator[subproc
         family.note()
         process.terminate()
         try:
-            process.communicate(timeout=20)
+            process.communicate(timeout=DEADLINE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -96,7 +96,7 @@ def assert_it_serves(info: dict[str, Any]) -> None:
         hidden = execute(wire, "import os as _hidden", silent=True, store_history=False)
         assert wire.wait_for("shell", "execute_reply", hidden).content["status"] == "ok"
         cell = execute(wire, "print('from the editor')")
-        assert wire.wait_for("iopub", "stream", cell).content["text"] == "from the editor\n"
+        assert "from the editor" in wire.wait_for("iopub", "stream", cell).content["text"]
         reply = wire.wait_for("shell", "execute_reply", cell)
         assert (reply.content["status"], reply.content["execution_count"]) == ("ok", 1)
 
@@ -152,8 +152,8 @@ def test_an_editor_interrupts_and_shuts_down(tmp_path: Path):
         family.note()
         asked = wire.request("shutdown_request", {"restart": False}, channel="control")
         wire.wait_for("control", "shutdown_reply", asked)
-        assert process.wait(timeout=30) == 0
-        until(lambda: not family.alive(), "the end of its processes", timeout_s=30)
+        assert process.wait(timeout=DEADLINE_S) == 0
+        until(lambda: not family.alive(), "the end of its processes")
 
 
 def test_an_editor_answers_a_question(tmp_path: Path):
@@ -210,7 +210,7 @@ class TestCurve:
         assert encrypted.run("print('encrypted')").stdout == "encrypted\n"
         control = encrypted.request("kernel_info_request", {}, channel="control")
         assert control["content"]["status"] == "ok"
-        until(encrypted.raw.hb_channel.is_beating, "an encrypted heartbeat", timeout_s=30)
+        until(encrypted.raw.hb_channel.is_beating, "an encrypted heartbeat")
 
     def test_who_has_no_key_gets_no_answer_on_any_socket(self, encrypted):
         with Wire(encrypted.connection_info) as plain:
@@ -261,14 +261,19 @@ class TestBadConnectionFiles:
 
 
 def test_a_client_that_subscribes_late_still_sees_its_first_cell(tmp_path: Path):
-    """Sockets connect one by one; this kernel may have answered before the last one does."""
+    """Sockets connect one by one; this kernel may have answered before the last one does.
+
+    What is early is kept for five seconds: a cell that waits for no sandbox is well within.
+    """
+    code = "%sandbox help" if IS_OURS else "display('%sandbox')"
     path, info = connection(tmp_path)
     with launched(argv_of_the_kernelspec([f"--f={path}"]), tmp_path), Wire(info) as wire:
-        cell = execute(wire, "print('early')")
+        cell = execute(wire, code)
         wire.wait_for("shell", "execute_reply", cell)
         wire.subscribe()
         assert wire.receive("iopub", timeout_s=60).type == "iopub_welcome"
-        assert wire.wait_for("iopub", "stream", cell).content["text"] == "early\n"
+        shown = wire.wait_for("iopub", "display_data", cell).content["data"]
+        assert "%sandbox" in shown["text/plain"]
         states = [wire.wait_for("iopub", "status", cell).content["execution_state"]]
         assert states == ["idle"]
 

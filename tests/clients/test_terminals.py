@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,15 @@ def console(tmp_path: Path) -> Iterator[pexpect.spawn]:
         child.expect(PROMPT)
         yield child
     finally:
-        child.close(force=True)
+        end(child)
+
+
+def end(child: pexpect.spawn) -> None:
+    """Not by `close(force=True)`, which gives up when a process is not dead within 0.1 s."""
+    if child.isalive():
+        child.kill(signal.SIGKILL)
+        child.wait()
+    child.close()
 
 
 def test_the_console_executes_and_shows_results(console: pexpect.spawn):
@@ -74,7 +83,7 @@ def test_the_console_shows_the_banner_with_the_boundary(tmp_path: Path):
         child.expect(PROMPT)
         assert "sandbox" in child.before.lower()
     finally:
-        child.close(force=True)
+        end(child)
 
 
 def test_the_console_leaves_by_control_d(console: pexpect.spawn):

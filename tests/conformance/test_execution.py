@@ -7,7 +7,8 @@ import re
 import pytest
 
 from tests.support.kernels import IS_OURS, Client, Kernel
-from tests.support.waiting import until
+from tests.support.questions import is_complete
+from tests.support.waiting import DEADLINE_S, until
 
 ours_only = pytest.mark.skipif(not IS_OURS, reason="a promise of the sandbox kernel's alone")
 
@@ -120,9 +121,17 @@ def test_replies_and_outputs_of_queued_cells_do_not_interleave(shared_kernel: Ke
     assert parents == sorted(parents, key=ids.index)
 
 
+def start_waiting(kernel: Kernel, **options: bool) -> str:
+    """Run a cell that fails once it is answered, and wait until it asks."""
+    blocker = kernel.raw.execute("input(); 1/0", allow_stdin=True, **options)
+    kernel.raw.get_stdin_msg(timeout=DEADLINE_S)
+    return blocker
+
+
 def test_an_error_aborts_what_is_queued_each_between_busy_and_idle(kernel: Kernel):
-    blocker = kernel.start_running("import time; time.sleep(1); 1/0")
+    blocker = start_waiting(kernel)
     queued = [kernel.raw.execute(f"ran_{n} = True") for n in range(3)]
+    kernel.raw.input("")
     assert kernel.finish(blocker).status == "error"
     for message_id in queued:
         run = kernel.finish(message_id)
@@ -134,8 +143,9 @@ def test_an_error_aborts_what_is_queued_each_between_busy_and_idle(kernel: Kerne
 
 
 def test_without_stop_on_error_the_queue_goes_on(kernel: Kernel):
-    blocker = kernel.start_running("import time; time.sleep(1); 1/0", stop_on_error=False)
+    blocker = start_waiting(kernel, stop_on_error=False)
     queued = kernel.raw.execute("went_on = True; went_on")
+    kernel.raw.input("")
     assert kernel.finish(blocker).status == "error"
     assert kernel.finish(queued).result["text/plain"] == "True"
 
@@ -285,8 +295,8 @@ class TestAuxiliaryRequests:
         assert content["found"] is False
 
     def test_is_complete_suggests_an_indent(self, shared_kernel: Kernel):
-        content = shared_kernel.request("is_complete_request", {"code": "for n in x:"})["content"]
-        assert content == {"status": "incomplete", "indent": "    "}
+        found = is_complete(shared_kernel, "for n in x:")
+        assert found == {"status": "incomplete", "indent": "    "}
 
     def test_history_keeps_input_and_output(self, shared_kernel: Kernel):
         shared_kernel.run("'kept in history'")
@@ -364,7 +374,7 @@ class TestInfoRequests:
     def test_the_heartbeat_beats_while_a_cell_computes(self, shared_kernel: Kernel):
         running = shared_kernel.start_running("x = sum(n * n for n in range(5_000_000))")
         channel = shared_kernel.raw.hb_channel
-        until(channel.is_beating, "a heartbeat", timeout_s=30)
+        until(channel.is_beating, "a heartbeat")
         shared_kernel.finish(running)
 
 

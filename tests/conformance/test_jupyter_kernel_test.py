@@ -5,7 +5,7 @@ from __future__ import annotations
 import jupyter_kernel_test as kit
 import pytest
 
-from tests.support import docker_engine
+from tests.support import docker_engine, patient_kit
 from tests.support.kernels import IS_OURS, KERNEL_NAME
 
 TABLE = "from IPython.display import HTML, display; display(HTML('<b>bold</b>'))"
@@ -18,7 +18,7 @@ PIXEL = (
 )
 
 
-class TestKernel(kit.KernelTests):
+class TestKernel(patient_kit.KernelTests):
     kernel_name = KERNEL_NAME
     language_name = "python"
     file_extension = ".py"

@@ -92,7 +92,6 @@ def kill_at(moment: Callable[[KernelManager, Traces], None], temporary: Path, ba
         until(
             lambda: not left_after_the_next_start(traces),
             f"nothing of kernel {pid} to be left after a kill {moment.__name__}",
-            timeout_s=30,
         )
     except AssertionError as error:
         raise AssertionError(f"{error} Left: {traces.left()}") from None

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import jupyter_kernel_test as kit
 import pytest
 
 from sandbox_kernel.availability import find_problem
-from tests.support import docker_engine
+from tests.support import docker_engine, patient_kit
 from tests.support.kernels import IS_OURS, KERNEL_NAME
 
 POLYGLOT = "sandbox-kernel/polyglot"
@@ -114,7 +113,7 @@ KITS: dict[str, dict[str, Any]] = {
 }
 
 
-class _Kit(kit.KernelTests):
+class _Kit(patient_kit.KernelTests):
     kernel_name = KERNEL_NAME
     language: ClassVar[str]
     backend: ClassVar[str]

@@ -6,6 +6,7 @@ import pytest
 
 from tests.conformance.test_interrupt import begin, interrupt_and_wait
 from tests.support.kernels import IS_OURS, Kernel
+from tests.support.waiting import DEADLINE_S
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5E"
@@ -31,8 +32,11 @@ def test_lines_of_errors_are_the_cells_own(shared_kernel: Kernel):
 
 
 def test_a_failed_cell_of_another_language_stops_what_is_queued_behind_it(shared_kernel: Kernel):
-    message_id = shared_kernel.raw.execute("%%bash\nno_such_command_here", allow_stdin=False)
+    code = "%%bash\nread -r -p '? ' answer\nno_such_command_here"
+    message_id = shared_kernel.raw.execute(code, allow_stdin=True)
+    shared_kernel.raw.get_stdin_msg(timeout=DEADLINE_S)
     behind = shared_kernel.raw.execute("print('ran')", allow_stdin=False)
+    shared_kernel.raw.input("")
     assert shared_kernel.finish(message_id).status == "error"
     assert shared_kernel.finish(behind).status == "aborted"
 

@@ -17,6 +17,7 @@ from sandbox_kernel.dependencies.requirements import Requirement
 from sandbox_kernel.errors import DependencyFailed
 from sandbox_kernel.limits import MIB
 from tests.support.package_index import sdist, serving, wheel
+from tests.support.waiting import DEADLINE_S
 
 
 def files(layer):
@@ -26,7 +27,7 @@ def files(layer):
 
 def said(*command, **options):
     """What a program of the layer prints here."""
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=30, **options)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, **options)
     return ran.stdout or ran.stderr
 
 
@@ -101,7 +102,7 @@ async def test_output_comes_while_it_runs(building):
     sdist(building.packages, "slow", "import time; time.sleep(2)")
     heard = []
     await building("slow", on_output=lambda text: heard.append((time.monotonic(), text)))
-    assert heard[-1][0] - heard[0][0] > 1.5
+    assert heard[-1][0] - heard[0][0] > 0.5
     assert "slow" in building.output
 
 
@@ -150,7 +151,7 @@ async def test_a_cancelled_build_leaves_nothing(building):
     sdist(building.packages, "slow", "import time; time.sleep(60)")
     heard = asyncio.Event()
     work = asyncio.create_task(building("slow", on_output=lambda _text: heard.set()))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_S):
         await heard.wait()
         work.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -50,7 +50,7 @@ def test_a_reason_that_nobody_knows_is_the_installers_own():
     ],
 )
 def test_words_made_to_be_searched_for_ever_are_not(text):
-    started = time.monotonic()
+    started = time.process_time()
     explained((text + "x" * 3000) * 5 + text * 200)
     explained(text + "y (from " * 2000)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2

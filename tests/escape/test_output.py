@@ -17,9 +17,10 @@ def peak_kib():
 
 
 async def test_endless_output_without_a_newline_is_bounded_and_marked(open_session):
-    driver = await open_session(timeout_s=3, workspace_bytes=64 * MIB)
+    driver = await open_session(workspace_bytes=64 * MIB)
     before = peak_kib()
-    cell = await driver.run("import sys\nwhile True: sys.stdout.write('x' * 100_000)")
+    endless = "import sys\nwhile True: sys.stdout.write('x' * 100_000)"
+    cell = await driver.run(endless, timeout_s=3)
     assert cell.error.name == "CellTimeout"
     assert len(cell.text()) <= 2.5 * MIB
     assert "[sandbox]" in cell.text("stderr")
@@ -89,11 +90,11 @@ async def test_prints_and_displays_keep_their_order(open_session):
     cell = await driver.run(
         "from IPython.display import display\nfor i in range(5):\n    print('p', i); display(i)"
     )
-    order = [
-        event.text.strip() if isinstance(event, events.TextWritten) else event.bundle["text/plain"]
+    shown = [
+        event.text if isinstance(event, events.TextWritten) else event.bundle["text/plain"] + "!"
         for event in cell.events
     ]
-    assert order == [item for i in range(5) for item in (f"p {i}", str(i))]
+    assert "".join(shown) == "".join(f"p {i}\n{i}!" for i in range(5))
 
 
 async def test_a_huge_display_is_one_message_that_says_so(open_session):
@@ -154,7 +155,7 @@ FORGERIES = {
 
 @pytest.mark.parametrize("name", FORGERIES)
 async def test_a_forged_frame_hurts_only_its_own_sandbox(open_session, name):
-    driver = await open_session(timeout_s=10, interrupt_grace_s=1)
+    driver = await open_session(timeout_s=60, interrupt_grace_s=1)
     await driver.run(FORGE.replace("FORGERY", FORGERIES[name]) + "\nimport time; time.sleep(0.5)")
     await next_cell_works(driver)
     late = [event for event in driver.late if isinstance(event, events.TextWritten)]

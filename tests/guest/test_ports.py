@@ -10,14 +10,14 @@ import pytest
 
 from sandbox_kernel.guest.framing import Kind
 from sandbox_kernel.session.connections import MAX_CONNECTIONS, WINDOW_BYTES
-from tests.guest.support import Guest
+from tests.guest.support import DEADLINE_S, Guest
 
 
 @pytest.fixture
 def server() -> Iterator[socket.socket]:
     """A listener at the supervisor's loopback, which is this machine's here."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(20)
+        listening.settimeout(DEADLINE_S)
         yield listening
 
 
@@ -26,7 +26,7 @@ def connect(guest: Guest, server: socket.socket) -> tuple[int, socket.socket]:
     number = guest.number()
     guest.send(Kind.PORT_OPEN, number, {"port": server.getsockname()[1]})
     client, _ = server.accept()
-    client.settimeout(20)
+    client.settimeout(DEADLINE_S)
     guest.wait(lambda frame: frame.kind == Kind.PORT_OPENED and frame.cell == number)
     return number, client
 

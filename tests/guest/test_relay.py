@@ -196,9 +196,8 @@ def test_a_host_that_does_not_read_stops_the_runner_and_still_gets_its_signals_t
     code += "    open('count', 'w').write(str(count))"
     cell = guest.start(code)
     count_file = guest.workspace / "count"
-    poll(lambda: _is_steady(count_file))
     # 64 KiB each: what lies in sockets and pipes, and the supervisor's 4 MiB.
-    assert int(count_file.read_text()) < 200
+    assert int(poll(lambda: _steady_text(count_file))) < 200
     assert _memory_bytes(guest.process.pid) < 100 << 20
     number = guest.number()
     guest.send(Kind.RESTART_RUNNER, number)
@@ -206,14 +205,14 @@ def test_a_host_that_does_not_read_stops_the_runner_and_still_gets_its_signals_t
     assert guest.run("pass").outcome == "ok"
 
 
-def _is_steady(path: object) -> bool:
-    """Whether the count in a file has stopped growing for a quarter of a second."""
+def _steady_text(path: object) -> str:
+    """The count in a file, if it has stopped growing for a quarter of a second."""
     text = _read(path)
     deadline = time.monotonic() + 0.25
     while time.monotonic() < deadline:
         if _read(path) != text:
-            return False
-    return bool(text)
+            return ""
+    return text
 
 
 def _read(path: object) -> str:

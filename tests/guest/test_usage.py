@@ -90,9 +90,11 @@ def big_child() -> Iterator[int]:
 
 
 def test_files_in_the_scratch_file_system_count_as_memory(big_child: int, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(64 << 20))  # where nothing else lies in it
     directory = os.open(tmp_path, os.O_RDONLY)
     total, used, _ = file_system_use(directory)
-    limit = used + (32 << 20)
+    # Neither the process nor the files are over it, and both together are.
+    limit = max(memory_bytes([big_child]), used) + (32 << 20)
     excess = MemoryWatch(limit, directory, total).check([big_child])
     # A runner much smaller than the limit is not the culprit: the files are.
     assert (excess is not None) == (memory_bytes([big_child]) >= limit // 4)

@@ -11,7 +11,7 @@ import pytest
 
 from sandbox_kernel.guest.framing import Kind
 from sandbox_kernel.guest.workspace import FileRefused, Workspace, file_clock_ns, looks_like_picture
-from tests.guest.support import Guest
+from tests.guest.support import Guest, poll
 
 StartGuest = Callable[..., Guest]
 
@@ -131,9 +131,14 @@ def test_a_swarm_of_files_is_not_walked_for_ever(guest: Guest) -> None:
     cell = guest.run("for n in range(12000): open('f%05d' % n, 'w').close()")
     assert len(cell.files) <= 50
     assert cell.notice("files_omitted")["is_complete"] is False
-    started = time.monotonic()
-    guest.run("pass")
-    assert time.monotonic() - started < 2
+
+    def seconds() -> float:
+        started = time.monotonic()
+        guest.run("pass")
+        return time.monotonic() - started
+
+    # Of several, since the machine may stand still in one.
+    assert min(seconds() for _ in range(4)) < 2
 
 
 def test_a_deep_tree_is_not_walked_to_its_end(guest: Guest) -> None:
@@ -145,7 +150,8 @@ def test_a_deep_tree_is_not_walked_to_its_end(guest: Guest) -> None:
 
 def test_a_file_that_grows_while_it_is_read_is_cut_at_its_size(guest: Guest) -> None:
     code = "def grow():\n    with open('growing.png', 'ab', 0) as f:\n"
-    code += "        while not os.path.exists('.stop'): f.write(bytes(65536))\n"
+    code += "        while not os.path.exists('.stop') and f.tell() < 1 << 28:\n"
+    code += "            f.write(bytes(65536))\n"
     code += f"open('growing.png', 'wb').write({PNG!r})\n"
     code += "threading.Thread(target=grow, daemon=True).start()\ntime.sleep(0.05)"
     size, is_whole, content = guest.run(code).files["growing.png"]
@@ -174,12 +180,13 @@ def test_a_file_swapped_with_a_link_during_the_walk_never_leads_out(
 def test_an_empty_workspace_costs_next_to_nothing(tmp_path: Path) -> None:
     workspace = Workspace(str(tmp_path))
     since_ns = file_clock_ns()
-    samples = []
-    for _ in range(50):
+
+    def is_quick() -> bool:
         started = time.perf_counter()
         workspace.changes(since_ns)
-        samples.append(time.perf_counter() - started)
-    assert min(samples) < 50e-6
+        return time.perf_counter() - started < 50e-6
+
+    poll(lambda: any(is_quick() for _ in range(50)))  # in a moment that is not somebody else's
     os.close(workspace.fd)
 
 

@@ -56,6 +56,7 @@ class ScriptedFiles:
 class ScriptedSession:
     """Has the methods of `SandboxSession` that the kernel calls."""
 
+    backend = SimpleNamespace(name="scripted")
     boundary = "a scripted boundary"
     is_ready = False  # so that every cell waits in `start`, where it can be interrupted
     spec = SimpleNamespace(python=None)

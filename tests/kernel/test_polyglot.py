@@ -8,6 +8,7 @@ import pytest
 
 from sandbox_kernel.kernel.magics import UsageError
 from sandbox_kernel.kernel.polyglot import Routed, route
+from tests.support.questions import is_complete
 
 
 @pytest.mark.parametrize(
@@ -140,12 +141,8 @@ def test_inspection_asks_the_language_and_keeps_the_cursor(served):
 
 
 def test_a_language_without_code_is_not_complete_and_the_rest_is_its_languages_word(served):
-    def ask(code: str) -> dict:
-        return served.request("is_complete_request", {"code": code})["content"]
-
-    assert ask("%%bash") == {"status": "incomplete", "indent": ""}
-    assert ask("%%bash\nif") == {"status": "incomplete", "indent": "    "}
-    assert ask("if") == {"status": "incomplete", "indent": "  "}
+    for code, indent in (("%%bash", ""), ("%%bash\nif", "    "), ("if", "  ")):
+        assert is_complete(served, code) == {"status": "incomplete", "indent": indent}
 
 
 def test_a_runner_of_another_language_changes_neither_version_nor_comms(scripted):

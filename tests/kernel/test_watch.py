@@ -10,6 +10,7 @@ import pytest
 
 from sandbox_kernel.kernel import watch
 from sandbox_kernel.kernel.watch import ParentWatch, parent_pid
+from tests.support.waiting import DEADLINE_S
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ async def test_the_end_of_a_process_is_told_once():
     watching.start()
     assert not gone.is_set()
     await process.communicate(b"\n")
-    await asyncio.wait_for(gone.wait(), 20)
+    await asyncio.wait_for(gone.wait(), DEADLINE_S)
     watching.stop()
 
 
@@ -52,7 +53,7 @@ async def test_without_process_handles_a_new_parent_is_noticed(monkeypatch):
     watching = ParentWatch(os.getppid(), gone.set)
     watching.start()
     monkeypatch.setattr(os, "getppid", lambda: 1)
-    await asyncio.wait_for(gone.wait(), 20)
+    await asyncio.wait_for(gone.wait(), DEADLINE_S)
 
 
 async def test_nobody_is_watched_when_nobody_is_named():

@@ -236,10 +236,10 @@ def test_a_long_styler_is_cleaned_in_reasonable_time() -> None:
         f'<tr><td id="T_r{i}" class="data row{i} col0">{i}</td></tr>' for i in range(5000)
     )
     css = "".join(f"#T_r{i} {{ background-color: #fff; }}" for i in range(5000))
-    started = time.monotonic()
+    started_s = time.process_time()
     shown = admit(f"<style>{css}</style><table>{rows}</table>")
     assert not is_framed(shown)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started_s < 5
 
 
 @pytest.mark.parametrize(
@@ -310,10 +310,10 @@ def test_latex_in_html_and_markdown_loses_its_links() -> None:
     ids=lambda text: text[:12],
 )
 def test_no_text_takes_the_policy_long(text: str) -> None:
-    started = time.monotonic()
+    started_s = time.process_time()
     for mime_type in ("text/html", "text/markdown", "text/latex", "image/svg+xml"):
         SAFE.admit_bundle({mime_type: text}, {})
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started_s < 20
 
 
 def test_html_over_the_bound_leaves_a_note() -> None:

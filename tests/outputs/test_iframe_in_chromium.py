@@ -12,6 +12,7 @@ import selectors
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 
 from sandbox_kernel.outputs import OutputPolicy, iframe
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = [
     pytest.mark.browser,
@@ -27,8 +29,8 @@ pytestmark = [
 ]
 playwright_api = pytest.importorskip("playwright.sync_api")
 
-# For the frames to load side by side, and a request on loopback, which takes milliseconds.
-SETTLE_MS = 6_000
+# For a request on loopback, which takes milliseconds, when everything is loaded.
+SETTLE_MS = 3_000
 
 
 class Canary:
@@ -143,6 +145,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             executable_path=shutil.which("chromium"),
             args=["--no-sandbox"],
         )
+        context.set_default_timeout(DEADLINE_S * 1000)
         yield context.pages[0]
         context.close()
 
@@ -311,9 +314,27 @@ def guest_frames(page: Any) -> list[Any]:
     ]
 
 
+def wait_until_loaded(page: Any, count: int) -> None:
+    """Until there are `count` frames of guests, each with all of its document."""
+    end_s = time.monotonic() + DEADLINE_S
+    while not _are_loaded(guest_frames(page), count):
+        assert time.monotonic() < end_s, f"{len(guest_frames(page))} of {count} frames are there."
+        page.wait_for_timeout(100)
+
+
+def _are_loaded(frames: list[Any], count: int) -> bool:
+    try:
+        return len(frames) == count and all(
+            frame.evaluate("document.readyState") == "complete" for frame in frames
+        )
+    except playwright_api.Error:  # one of them is being replaced
+        return False
+
+
 def test_nothing_in_the_frames_reaches_a_server(page: Any, canary: Canary) -> None:
     """All exits side by side, each in frames of its own; a hit's path says whose it is."""
     show(page, canary, "".join(iframe.wrap(RAN + fill(name, canary)) for name in EXITS))
+    wait_until_loaded(page, len(EXITS))
     page.wait_for_timeout(SETTLE_MS)
     assert len(guest_frames(page)) == len(EXITS)
     assert canary.paths == []
@@ -326,7 +347,7 @@ def test_the_same_html_reaches_it_without_our_frames(page: Any, canary: Canary) 
         canary.pages[f"/probe/{slug(name)}"] = f"<!doctype html><body>{fill(name, canary)}"
     frames = "".join(f"<iframe src='/probe/{slug(name)}'></iframe>" for name in names)
     show(page, canary, frames)
-    assert canary.wait_for({expected_path(name) for name in names}, timeout_s=30) == set()
+    assert canary.wait_for({expected_path(name) for name in names}, timeout_s=DEADLINE_S) == set()
 
 
 def only_guest_frame(page: Any) -> Any:

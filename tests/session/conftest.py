@@ -1,3 +1,10 @@
-from tests.support.sessions import backend, open_session
+import pytest
 
-__all__ = ["backend", "open_session"]
+from tests.support.sessions import backend, open_session, patience
+
+__all__ = ["backend", "open_session", "patience"]
+
+
+@pytest.fixture(autouse=True)
+def patient(patience: None) -> None:
+    """How long a session waits before it kills is not the point of most tests here."""

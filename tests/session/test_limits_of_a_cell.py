@@ -26,11 +26,13 @@ async def test_a_cell_that_fails_at_its_own_limit_is_told_that_limit(open_sessio
     assert (await driver.run(FILL.format(count=300))).text() == "300\n"
 
 
-# The largest share of a CPU that it gets in half a second, looked for until it is over 0.6.
+# A tenth more than 0.3 can be within half a second: a quota is for tenths of a second.
+BORDER = 0.45
+# The largest share of a CPU that it gets in half a second, looked for until it is over that.
 SHARE = """
 import time
 def share(best=0, end=time.monotonic() + {patience_s}):
-    while best < 0.6 and time.monotonic() < end:
+    while best < {border} and time.monotonic() < end:
         wall, cpu = time.monotonic(), time.process_time()
         while time.monotonic() < wall + 0.5: pass
         best = max(best, (time.process_time() - cpu) / (time.monotonic() - wall))
@@ -41,11 +43,11 @@ print(share())
 
 async def test_a_cell_may_be_given_less_cpu(open_session):
     driver = await open_session()
-    held = await driver.run(SHARE.format(patience_s=2), cpus=0.3)
-    assert 0 < float(held.text()) < 0.6
+    held = await driver.run(SHARE.format(border=BORDER, patience_s=2), cpus=0.3)
+    assert 0 < float(held.text()) < BORDER
     # Others may need the machine: it is free in the end.
-    free = await driver.run(SHARE.format(patience_s=60))
-    assert float(free.text()) >= 0.6
+    free = await driver.run(SHARE.format(border=BORDER, patience_s=60))
+    assert float(free.text()) >= BORDER
 
 
 async def test_limits_that_make_no_sense_are_refused_and_the_session_goes_on(open_session):

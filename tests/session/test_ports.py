@@ -15,6 +15,7 @@ from sandbox_kernel.limits import MIB
 from sandbox_kernel.session import connections as links
 from sandbox_kernel.session import ports
 from tests.support import docker_engine
+from tests.support.waiting import DEADLINE_S
 
 WEB = """
 import http.server, threading
@@ -47,7 +48,7 @@ threading.Thread(target=serve, daemon=True).start()
 
 async def until(condition):
     """Let others work until `condition` is true."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_S):
         while not condition():  # noqa: ASYNC110 - it may be anything
             await asyncio.sleep(0.01)
 
@@ -64,7 +65,7 @@ async def ask(forward, method="GET", path="/", content=b""):
     reader, writer = await asyncio.open_connection(forward.host, forward.host_port)
     head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE_S):
             writer.write(head.encode() + content)
             await writer.drain()
             answer = await reader.readuntil(b"\r\n\r\n")
@@ -79,7 +80,7 @@ async def ask(forward, method="GET", path="/", content=b""):
 async def is_cut_off(forward):
     """Whether a connection ends without a word."""
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE_S):
             reader, writer = await asyncio.open_connection(forward.host, forward.host_port)
             content = await reader.read()
             writer.close()
@@ -122,7 +123,7 @@ async def test_a_server_of_node_answers(open_session, backend):
     driver = await open_session(allow_forward=True, image=image, language="javascript")
     await driver.run(f"{code}; 0")
     async with driver.session.forward(8000) as forward:
-        await forward.wait_until_open(20)
+        await forward.wait_until_open(DEADLINE_S)
         reader, writer = await asyncio.open_connection(forward.host, forward.host_port)
         writer.write(b"GET /node HTTP/1.0\r\n\r\n")
         assert (await reader.read()).endswith(b"\r\n\r\nnode")
@@ -140,7 +141,7 @@ async def test_a_client_that_says_no_more_still_gets_its_answer(
     reader, writer = await asyncio.open_connection(forward.host, forward.host_port)
     writer.write(b"half " * 100_000)
     writer.write_eof()
-    assert await asyncio.wait_for(reader.read(), 20) == b"HALF " * 100_000
+    assert await asyncio.wait_for(reader.read(), DEADLINE_S) == b"HALF " * 100_000
     writer.close()
 
 
@@ -150,7 +151,7 @@ async def test_where_nobody_listens_a_client_is_cut_off_and_a_waiter_told(open_s
         assert await is_cut_off(forward)
         with pytest.raises(RequestRefused, match="Nobody listens at port 8002"):
             await forward.wait_until_open(0.1)
-        waiting = asyncio.ensure_future(forward.wait_until_open(20))
+        waiting = asyncio.ensure_future(forward.wait_until_open(DEADLINE_S))
         await driver.run("import socket; server = socket.create_server(('127.0.0.1', 8002))")
         await waiting
 
@@ -216,10 +217,10 @@ async def test_the_sandboxs_death_ends_connections_and_its_successor_is_reached(
     driver, forward = await open_forward(open_session, WEB)
     reader, writer = await asyncio.open_connection(forward.host, forward.host_port)
     writer.write(b"GET / HT")  # a request that never ends
-    await forward.wait_until_open(10)
+    await forward.wait_until_open(DEADLINE_S)
     driver.sandbox.kill()
     with pytest.raises(ConnectionError):
-        await asyncio.wait_for(reader.read(), 20)
+        await asyncio.wait_for(reader.read(), DEADLINE_S)
     writer.close()
     await until(lambda: driver.session._guest is None)
     # A stranger's connection makes no sandbox.
@@ -234,10 +235,10 @@ async def test_a_closed_session_listens_no_more_and_leaves_nothing(open_session)
     driver, forward = await open_forward(open_session, WEB)
     reader, writer = await asyncio.open_connection(forward.host, forward.host_port)
     writer.write(b"GET / HT")
-    await forward.wait_until_open(10)
+    await forward.wait_until_open(DEADLINE_S)
     await driver.session.close()
     with pytest.raises(ConnectionError):
-        await asyncio.wait_for(reader.read(), 20)
+        await asyncio.wait_for(reader.read(), DEADLINE_S)
     writer.close()
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(forward.host, forward.host_port)
@@ -291,7 +292,7 @@ async def test_more_connections_than_there_may_be_are_cut_off(open_session):
         f"while len(held) < {links.MAX_CONNECTIONS}: pass\nfor client, _ in held: client.close()"
     )
     await until(lambda: not driver.session._ports._connections)
-    await forward.wait_until_open(10)
+    await forward.wait_until_open(DEADLINE_S)
 
 
 async def test_many_short_connections_leave_nothing_behind(open_session):

@@ -5,9 +5,10 @@ import asyncio
 import pytest
 
 from sandbox_kernel import events, languages
-from sandbox_kernel.errors import RequestRefused, SettingsError
+from sandbox_kernel.errors import RequestRefused, SandboxDied, SettingsError
 from sandbox_kernel.languages.base import Language
-from tests.session.test_truth import IGNORES_SIGINT
+from tests.session.test_truth import EXITS_LATER, IGNORES_SIGINT
+from tests.support.waiting import DEADLINE_S
 
 
 def language(name: str, *runner: str) -> Language:
@@ -30,6 +31,9 @@ def made_up_languages(monkeypatch):
     made_up = [language(f"twin{n or ''}", *languages.PYTHON.runner) for n in range(9)]
     made_up += [language("ghost", "/nowhere/ghost")]
     made_up += [language("broken", "{python}", "-c", "raise SystemExit('Install it with care.')")]
+    absent = language("absent")._replace(command=("no-such-program", "{file}"))
+    absent = absent._replace(interpreter=("-",), remedy="Install it.")
+    made_up.append(absent._replace(image=languages.PYTHON.image))
     for one in made_up:
         monkeypatch.setitem(languages._registered, one.name, one)
 
@@ -167,6 +171,7 @@ async def test_a_cell_that_ignores_interrupts_loses_its_own_languages_variables_
 async def test_a_timeout_of_one_language_keeps_the_others(open_session):
     driver = await open_session(interrupt_grace_s=0.5)
     await driver.run("x = 5")
+    await driver.run("true", runner="bash")  # that it has to start is no part of the time
     cell = await driver.run("trap '' INT; while :; do sleep 0.1; done", runner="bash", timeout_s=1)
     assert cell.error.name == "CellTimeout"
     assert "The variables of Bash are lost; the others live on" in cell.error.value
@@ -186,7 +191,7 @@ async def test_a_stuck_completion_of_one_language_keeps_the_others(open_session)
     asking = asyncio.ensure_future(driver.session.complete("slow.a", 6, runner="twin"))
     await driver.heard(events.TextWritten)
     await driver.session.interrupt()
-    await asyncio.wait_for(asking, 20)
+    await asyncio.wait_for(asking, DEADLINE_S)
     cell = await driver.run("print(x)")
     assert cell.text() == "5\n"
     assert "The variables of Twin are lost; the others live on" in cell.text("stderr")
@@ -196,9 +201,8 @@ async def test_a_stuck_completion_of_one_language_keeps_the_others(open_session)
 async def test_a_death_that_nobody_saw_is_told_with_the_next_cell_of_any_language(open_session):
     driver = await open_session()
     await driver.run("x = 5")
-    await driver.run(
-        "import os, threading\nthreading.Timer(0.1, os._exit, (5,)).start()", runner="twin"
-    )
+    await driver.run(EXITS_LATER, runner="twin")
+    await driver.session.files.write("go", b"")
     await driver.heard(events.RunnerReady, count=3)
     cell = await driver.run("print(x)")
     assert "The runner of Twin ended by itself with exit code 5" in cell.text("stderr")
@@ -238,6 +242,17 @@ async def test_a_language_that_cannot_start_fails_its_cell_with_the_reason(
         assert reason in cell.error.value
         assert len(cell.of(events.CellFailed)) == 1
     assert (await driver.run("print(x)")).text() == "5\n"
+
+
+async def test_a_program_that_an_image_lacks_is_no_matter_of_the_host(open_session, backend):
+    driver = await open_session()
+    told = [(await driver.run("whatever", runner="absent")).error.value]
+    with pytest.raises(SandboxDied) as caught:
+        await open_session(language="absent")
+    told.append(str(caught.value))
+    for reason in told:
+        assert "There is no no-such-program in this sandbox. Install it." in reason
+        assert ("setup docker --language polyglot" in reason) == (backend == "docker")
 
 
 async def test_a_language_that_is_none_is_refused_and_the_session_goes_on(open_session):

@@ -65,7 +65,7 @@ async def test_an_interrupt_ends_a_command(open_session):
     driver = await open_session()
 
     def stop(event):
-        if isinstance(event, events.TextWritten):
+        if isinstance(event, events.TextWritten) and "on" in event.text:
             asyncio.get_running_loop().create_task(driver.session.interrupt())
 
     cell = await driver.run("echo on; sleep 60", stop, runner=SHELL)

@@ -163,31 +163,26 @@ async def test_tools_are_completed_inspected_and_helped_with(open_session):
 
 
 async def test_an_interrupt_ends_a_call_and_the_cell_and_keeps_the_variables(open_session):
-    ended = asyncio.Event()
+    ended = []
 
     async def wait() -> None:
+        interrupting = asyncio.create_task(driver.session.interrupt())
         try:
             await asyncio.sleep(60)
         finally:
-            ended.set()
+            ended.append(interrupting)
 
     driver = await open_session(tools=box(wait))
-
-    def interrupt(event):
-        if isinstance(event, events.TextWritten):
-            asyncio.get_running_loop().create_task(driver.session.interrupt())
-
-    cell = await driver.run("x = 5\nprint('on', flush=True)\ntools.wait()", interrupt)
-    assert cell.error.name == "KeyboardInterrupt"
-    assert ended.is_set()
-    awaiting = "print('on', flush=True)\nawait tools.wait.aio()"
-    assert (await driver.run(awaiting, interrupt)).error.name == "KeyboardInterrupt"
+    for call in ("x = 5\ntools.wait()", "await tools.wait.aio()"):
+        assert (await driver.run(call)).error.name == "KeyboardInterrupt"
+    assert len(ended) == 2
     assert (await driver.run("print(x)")).text() == "5\n"
 
 
 async def test_a_timeout_of_the_cell_gives_its_calls_up(open_session):
-    driver = await open_session(tools=box(), interrupt_grace_s=5)
-    cell = await driver.run("x = 5; tools.slow(60)", timeout_s=0.5)
+    driver = await open_session(tools=box())
+    await driver.run("x = 5")
+    cell = await driver.run("tools.slow(60)", timeout_s=0.5)
     assert cell.error.name == "CellTimeout"
     assert not driver.session.tool_calls._running
     assert (await driver.run("print(x, tools.slow(0))")).text() == "5 0.0\n"
@@ -239,15 +234,17 @@ async def test_a_thread_that_calls_between_cells_is_refused_and_during_the_next_
 ):
     driver = await open_session(tools=box())
     await driver.run(
-        "import threading, time\nsaid = []\ndef call():\n    time.sleep(0.1)\n"
+        "import os, threading, time\nsaid = []\ndef call():\n"
+        "    while not os.path.exists('go'): time.sleep(0.01)\n"
         "    while not said or isinstance(said[-1], ToolError):\n"
         "        try: said.append(tools.slow(0))\n"
         "        except ToolError as error:\n"
         "            said.append(error); print('refused'); time.sleep(0.05)\n"
         "thread = threading.Thread(target=call)\nthread.start()"
     )
+    await driver.session.files.write("go", b"")
     await driver.heard_lines("refused")
-    cell = await driver.run("thread.join(20); print(said[0], said[-1])")
+    cell = await driver.run("thread.join(60); print(said[0], said[-1])")
     assert cell.text().startswith("Host tools answer only while a cell runs.")
     assert cell.text().endswith(" 0.0\n")
 
@@ -292,8 +289,9 @@ async def test_a_call_takes_milliseconds(open_session):
     driver = await open_session(tools=box(slow))
     await driver.run("tools.slow(0)")
     cell = await driver.run(
-        "import time\nbegan = time.monotonic()\nfor _ in range(100): tools.slow(0)\n"
-        "print((time.monotonic() - began) / 100)"
+        "import time\ntook = []\nfor _ in range(100):\n    began = time.monotonic()\n"
+        "    tools.slow(0); took.append(time.monotonic() - began)\n"
+        "print(sorted(took)[25])"  # the others may have waited for a busy machine
     )
     assert float(cell.text()) < 0.02
 

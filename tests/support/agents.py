@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from sandbox_kernel.ai.tool import CodeExecutionTool, code_execution_tool
 from sandbox_kernel.engine import Engine, Session
+from tests.support.waiting import DEADLINE_S
 
 # One pixel.
 PNG = (
@@ -47,11 +49,10 @@ async def local_tool() -> AsyncIterator[CodeExecutionTool]:
 
 async def until_written(session: Session, name: str) -> None:
     """Wait until code has made the file `name`."""
-    for _ in range(1_000):
-        if name in [entry.name for entry in await session.files.list()]:
-            return
+    deadline_s = time.monotonic() + DEADLINE_S
+    while name not in [entry.name for entry in await session.files.list()]:
+        assert time.monotonic() < deadline_s, f"The code still has not made {name!r}."
         await asyncio.sleep(0.02)
-    raise AssertionError(f"After 20 s the code still has not made {name!r}.")
 
 
 def tool_texts(messages: list[dict[str, Any]]) -> list[str]:

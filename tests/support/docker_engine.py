@@ -101,4 +101,4 @@ def containers_of(*pids: int) -> list[str]:
 
 def assert_nothing_left_of(pid: int) -> None:
     """Who closed all its sandboxes has no container, as soon as the engine has removed them."""
-    until(lambda: not containers_of(pid), "the engine to remove containers", timeout_s=10)
+    until(lambda: not containers_of(pid), "the engine to remove containers")

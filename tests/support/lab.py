@@ -188,6 +188,11 @@ class NotebookPage:
     def outputs(self, index: int) -> Locator:
         return self.cells.nth(index).locator(".jp-OutputArea-output")
 
+    def wait_for_output(self, index: int, text: str) -> None:
+        """Until the cell shows `text`: a page draws what it was sent when it has time."""
+        shown = lambda: "".join(self.outputs(index).all_inner_texts())  # noqa: E731
+        until(lambda: text in shown(), f"{text!r} below cell {index}")
+
     def wait_for_state(self, state: str) -> None:
         """`idle`, `busy`, …: what the toolbar's indicator says."""
         self.panel.locator(f'.jp-Notebook-ExecutionIndicator[data-status="{state}"]').wait_for(

@@ -22,6 +22,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
+from tests.support.processes import alive
 from tests.support.waiting import DEADLINE_S, until
 
 COMMAND = [sys.executable, "-P", "-m", "sandbox_kernel.cli", "mcp"]
@@ -118,7 +119,7 @@ def text_of(result: Any) -> str:
 def sandboxes_below(pid: int) -> list[psutil.Process]:
     """Processes that a server has started; its sandboxes are among them."""
     with suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).children(recursive=True)
+        return alive(psutil.Process(pid).children(recursive=True))
     return []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -43,9 +44,12 @@ def _children_of(pid: int) -> list[str]:
     return [f"process {child.pid}" for child in children]
 
 
-def assert_nothing_left_but(before: set[str]) -> None:
-    left = sorted(set(left_of(os.getpid())) - before)
-    assert not left, left
+async def assert_nothing_left_but(before: set[str]) -> None:
+    """Whatever was made since is gone, as soon as the engine has removed its containers."""
+    mine = os.getpid()
+    await asyncio.to_thread(
+        until, lambda: set(left_of(mine)) <= before, f"the end of what {mine} made, but {before}"
+    )
 
 
 @pytest.fixture
@@ -61,7 +65,7 @@ async def open_engine(backend: str) -> AsyncIterator[OpenEngine]:
     yield open_it
     for engine in engines:
         await engine.close()
-    assert_nothing_left_but(before)
+    await assert_nothing_left_but(before)
 
 
 @pytest.fixture
@@ -81,7 +85,7 @@ async def nothing_left() -> AsyncIterator[None]:
     """What is done in it leaves nothing behind, once it has ended by itself."""
     before = set(left_of(os.getpid()))
     yield
-    assert_nothing_left_but(before)
+    await assert_nothing_left_but(before)
 
 
 def wait_until_nothing_left_of(pid: int) -> None:

@@ -57,7 +57,7 @@ class Outside:
     def inside(self, code: str, *, environment: dict[str, str] | None = None, **task: object):
         """Run `code` as PID 1 of a sandbox; what the driver reports, as attributes."""
         process = self.start(environment=environment or {})
-        output, errors = process.communicate(self.task(code, **task), timeout=60)
+        output, errors = process.communicate(self.task(code, **task), timeout=100)
         assert process.returncode == 0, errors
         return SimpleNamespace(**json.loads(output.splitlines()[-1]))
 
@@ -70,7 +70,7 @@ class Outside:
     def outside(self, code: str, environment: dict[str, str] | None = None) -> str:
         """Run `code` without a sandbox: the twin that shows that a probe can succeed."""
         process = self.popen(["-c", code], environment=environment or {})
-        output, errors = process.communicate("", timeout=60)
+        output, errors = process.communicate("", timeout=100)
         assert process.returncode == 0, errors
         return output
 
@@ -86,7 +86,7 @@ def _make(name: str) -> Outside:
         user = Outside("user", python, NOBODY)
         try:
             code = "import sys; assert sys.version_info >= (3, 11); import sandbox_kernel.limits"
-            if user.popen(["-c", code]).wait(timeout=30) == 0:
+            if user.popen(["-c", code]).wait(timeout=60) == 0:
                 return user
         except OSError:
             continue

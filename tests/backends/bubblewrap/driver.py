@@ -13,7 +13,7 @@ from sandbox_kernel.backends.base import SandboxSpec
 from sandbox_kernel.backends.bubblewrap import BubblewrapBackend, diagnosis
 from sandbox_kernel.limits import Limits
 
-TIMEOUT_S = 40
+TIMEOUT_S = 80
 
 
 def read_outer_uids(launcher_pid):

@@ -233,7 +233,7 @@ os.read(0, 1)
 """
     answer = host.inside(code, is_ended_by_output=True)
     cpu_s, memory, peak, _ = answer.running
-    assert 0.2 < cpu_s < 5
+    assert 0.2 < cpu_s < 60  # seconds, of a machine that may stand still meanwhile
     assert 30 * MIB < memory < 100 * MIB
     assert peak >= memory
 
@@ -264,14 +264,14 @@ def test_cpu_quota_holds_for_many_processes(root):
 
 def test_more_cpus_than_the_machine_has_are_refused(host):
     process = host.start()
-    _, errors = process.communicate(host.task("pass", limits={"cpus": 4000}), timeout=60)
+    _, errors = process.communicate(host.task("pass", limits={"cpus": 4000}), timeout=100)
     assert process.returncode != 0
     assert "cpus is 4000, but the machine gives us" in errors
 
 
 def test_part_of_a_cpu_without_control_groups_is_refused(user):
     process = user.start()
-    _, errors = process.communicate(user.task("pass", limits={"cpus": 0.5}), timeout=60)
+    _, errors = process.communicate(user.task("pass", limits={"cpus": 0.5}), timeout=100)
     assert process.returncode != 0
     assert "Ask for 1." in errors
 

@@ -15,6 +15,7 @@ from sandbox_kernel.backends.docker.engine import Engine
 from sandbox_kernel.limits import Limits
 from tests.support.engines import Docked, OwnEngine, image, own_engine, shared_engine
 from tests.support.recorder import Recorder
+from tests.support.waiting import PATIENCE_S
 
 # A runtime that never starts anything. It does what it is asked before ("features", "--version"
 # are not asked for by this engine), and ends when the test ends it.
@@ -99,6 +100,7 @@ async def dock() -> AsyncIterator[Open]:
     def make(
         *, engine: Engine | None = None, spec: dict[str, Any] | None = None, **limits: Any
     ) -> Docked:
+        limits.setdefault("interrupt_grace_s", PATIENCE_S)
         used = engine or Engine()
         fields = {"image": image(used.api()), **(spec or {})}
         docked = Docked(SandboxSpec(limits=Limits(**limits), **fields), used)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from sandbox_kernel import languages
 from sandbox_kernel.backends.base import Mount, SandboxSpec
 from sandbox_kernel.backends.docker import DockerBackend
 from sandbox_kernel.backends.docker.engine import Engine
@@ -130,6 +131,13 @@ def python_for(user):
 
 
 # --- images ---------------------------------------------------------------------------
+
+
+async def test_a_language_without_an_image_of_its_own_wants_one(engine, monkeypatch):
+    bare = languages.PYTHON._replace(name="bare", image="")
+    monkeypatch.setitem(languages._registered, "bare", bare)
+    message = await refusal(SandboxSpec(language="bare"))
+    assert message == "The language 'bare' has no image: choose one with --image."
 
 
 async def test_unknown_image(engine):

@@ -18,7 +18,7 @@ from sandbox_kernel.limits import Limits
 from sandbox_kernel.session import SandboxSession
 from tests.support.docker_engine import containers_of
 from tests.support.engines import image
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE_S, until
 
 LIMITS = Limits(memory_bytes=128 * 2**20)
 IN_A_ROW = 200
@@ -146,8 +146,8 @@ async def test_session_closed_while_it_starts_leaves_nothing(engine, name):
         session = SandboxSession(backend, SandboxSpec(image=name, limits=LIMITS))
         starting = asyncio.create_task(session.start())
         await asyncio.wait([starting], timeout=delay_s)
-        await asyncio.wait_for(session.close(), 30)
-        await asyncio.wait([starting], timeout=30)
+        await asyncio.wait_for(session.close(), DEADLINE_S)
+        await asyncio.wait([starting], timeout=DEADLINE_S)
         assert starting.done()
         starting.exception()
         await asyncio.to_thread(until, lambda: not containers_of(os.getpid()), "its end")
@@ -174,9 +174,9 @@ def test_containers_of_killed_owners_end_without_gc(engine, name):
             for owner in owners:
                 owner.send_signal(signal.SIGKILL)
             for owner in owners:
-                owner.communicate(timeout=20)
+                owner.communicate(timeout=DEADLINE_S)
         for owner in owners:
-            until(lambda pid=owner.pid: not containers_of(pid), "its end", timeout_s=20)
+            until(lambda pid=owner.pid: not containers_of(pid), "its end")
 
 
 def create(name, *more, **options):
@@ -193,7 +193,7 @@ def test_container_that_a_dead_owner_never_started_is_collected(engine, name):
         assert dead.stdout is not None
         assert alive.stdout is not None
         identity, kept = (p.stdout.readline().decode().strip() for p in (dead, alive))
-        dead.communicate(timeout=20)
+        dead.communicate(timeout=DEADLINE_S)
         try:
             lines = DockerBackend(engine).collect_garbage()
             assert any(identity[:12] in line for line in lines)
@@ -202,12 +202,12 @@ def test_container_that_a_dead_owner_never_started_is_collected(engine, name):
             assert containers_of(alive.pid) == [f"{kept[:12]} created"]
         finally:
             engine.remove(kept)
-            alive.communicate(timeout=20)
+            alive.communicate(timeout=DEADLINE_S)
 
 
 async def test_a_start_removes_what_dead_owners_left(engine, name):
     with create(name) as dead:
-        dead.communicate(timeout=20)
+        dead.communicate(timeout=DEADLINE_S)
     backend = DockerBackend(engine)
     session = SandboxSession(backend, SandboxSpec(image=name, limits=LIMITS))
     try:

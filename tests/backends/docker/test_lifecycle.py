@@ -14,7 +14,7 @@ from sandbox_kernel.backends.docker import sandbox as sandboxes
 from sandbox_kernel.backends.docker.engine import Engine
 from sandbox_kernel.errors import SandboxDied
 from tests.support.engines import containers
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE_S, until
 
 WAIT = "kept = 1; print('up', flush=True)\nimport time; time.sleep(600)"
 PROBE = "print('kept' in globals())"
@@ -31,6 +31,13 @@ async def gone(api, container_id):
 
 def all_ids(api):
     return [item["Id"] for item in api.containers(all=True)]
+
+
+def wait_for_engine(docked, timeout_s):
+    """From here on so long. What starts a container on a busy machine gets the usual time."""
+    docked.backend.engine.timeout_s = timeout_s
+    docked.backend.engine._pinger = None
+    docked.backend.engine.forget()
 
 
 # --- memory ---------------------------------------------------------------------------
@@ -94,7 +101,7 @@ async def test_container_ended_from_outside_is_told_and_replaced(how, dock, engi
         "remove": lambda: api.remove_container(before, force=True),
     }
     await asyncio.to_thread(ends[how])
-    error = (await asyncio.wait_for(running, 30)).error
+    error = (await asyncio.wait_for(running, DEADLINE_S)).error
     assert error.name == "SandboxDied"
     assert "Somebody stopped or removed the container from outside." in error.value
     assert LOST in error.value
@@ -117,13 +124,16 @@ async def test_container_that_ends_between_cells_is_told_with_the_next_one(dock,
 
 async def test_paused_container_goes_on_where_it_was(dock, engine):
     docked = dock()
-    code = "print('up', flush=True)\nimport time; time.sleep(0.3); print('later')"
+    code = "import os, time\nprint('up', flush=True)\n"
+    code += "while not os.path.exists('go'): time.sleep(0.01)\nprint('later')"
     running = await docked.begin(code)
     await asyncio.to_thread(engine.api().pause, docked.container_id)
-    done, _ = await asyncio.wait([running], timeout=1)
+    going = asyncio.create_task(docked.session.files.write("go", b""))
+    done, _ = await asyncio.wait([running], timeout=0.5)
     assert not done
     await asyncio.to_thread(engine.api().unpause, docked.container_id)
-    cell = await asyncio.wait_for(running, 30)
+    await going
+    cell = await asyncio.wait_for(running, DEADLINE_S)
     assert cell.outcome.status == "ok"
     assert cell.text().split() == ["up", "later"]
 
@@ -134,7 +144,7 @@ async def test_paused_container_is_replaced_when_its_cell_is_interrupted(dock, e
     before = docked.container_id
     await asyncio.to_thread(engine.api().pause, before)
     await docked.session.interrupt()
-    error = (await asyncio.wait_for(running, 30)).error
+    error = (await asyncio.wait_for(running, DEADLINE_S)).error
     assert error.name == "KeyboardInterrupt"
     assert LOST in error.value
     assert (await docked.run(PROBE)).text() == "False\n"
@@ -150,7 +160,7 @@ async def test_engine_restarted_in_the_middle_of_a_cell(dock, use_private):
     running = await docked.begin(WAIT)
     before = docked.container_id
     await asyncio.to_thread(use_private.stop)
-    error = (await asyncio.wait_for(running, 30)).error
+    error = (await asyncio.wait_for(running, DEADLINE_S)).error
     assert error.name == "SandboxDied"
     assert "engine" in error.value
     assert LOST in error.value
@@ -167,7 +177,7 @@ async def test_engine_that_crashed_leaves_no_container_when_it_is_back(dock, use
     running = await docked.begin(WAIT)
     before = docked.container_id
     await asyncio.to_thread(use_private.crash)
-    error = (await asyncio.wait_for(running, 30)).error
+    error = (await asyncio.wait_for(running, DEADLINE_S)).error
     assert "engine" in error.value
     assert LOST in error.value
     await asyncio.to_thread(use_private.start)
@@ -178,19 +188,22 @@ async def test_engine_that_crashed_leaves_no_container_when_it_is_back(dock, use
 
 async def test_engine_that_hangs_ends_the_cell_and_not_the_kernel(dock, use_private, monkeypatch):
     monkeypatch.setattr(sandboxes, "ASK_AFTER_S", 0.5)
-    monkeypatch.setattr(engines, "PING_TIMEOUT_S", 0.5)
-    docked = dock(engine=Engine(timeout_s=2))
+    docked = dock()
     running = await docked.begin(WAIT)
     before = docked.container_id
+    monkeypatch.setattr(engines, "PING_TIMEOUT_S", 0.5)
+    wait_for_engine(docked, 2)
     use_private.hang()
     try:
-        error = (await asyncio.wait_for(running, 30)).error
+        error = (await asyncio.wait_for(running, DEADLINE_S)).error
         assert "The engine did not answer within" in error.value
         assert LOST in error.value
         with pytest.raises(SandboxDied, match="does not answer"):
-            await asyncio.wait_for(docked.run("1"), 30)
+            await asyncio.wait_for(docked.run("1"), DEADLINE_S)
     finally:
         use_private.wake()
+    monkeypatch.setattr(engines, "PING_TIMEOUT_S", 5)
+    wait_for_engine(docked, engines.TIMEOUT_S)
     assert (await docked.run(PROBE)).text() == "False\n"
     assert docked.container_id != before
     await gone(use_private.client(), before)
@@ -213,12 +226,13 @@ async def test_no_engine_at_the_start_is_told_with_the_remedy(dock, monkeypatch,
 
 async def test_closing_does_not_wait_for_an_engine_that_hangs(dock, use_private, monkeypatch):
     monkeypatch.setattr(sandboxes, "CLOSE_TIMEOUT_S", 0.5)
-    docked = dock(engine=Engine(timeout_s=2))
+    docked = dock()
     await docked.run("1")
     before = docked.container_id
+    wait_for_engine(docked, 2)
     use_private.hang()
     try:
-        await asyncio.wait_for(docked.session.close(), 10)
+        await asyncio.wait_for(docked.session.close(), 30)
     finally:
         use_private.wake()
     await gone(use_private.client(), before)
@@ -228,9 +242,9 @@ async def test_closing_does_not_wait_for_an_engine_that_hangs(dock, use_private,
 
 
 async def test_runtime_that_never_starts_is_given_up_and_leaves_nothing(dock, use_private):
-    docked = dock(engine=Engine(timeout_s=2), spec={"runtime": "sleeper"})
-    with pytest.raises(SandboxDied, match=r"did not start a container within 2 s.*sleeper"):
-        await asyncio.wait_for(docked.session.start(), 30)
+    docked = dock(engine=Engine(timeout_s=4), spec={"runtime": "sleeper"})
+    with pytest.raises(SandboxDied, match=r"did not start a container within 4 s.*sleeper"):
+        await asyncio.wait_for(docked.session.start(), DEADLINE_S)
     sleepers = (use_private.directory / "sleepers").read_text().split()
     assert sleepers
     for pid in sleepers:

@@ -20,7 +20,7 @@ from sandbox_kernel.errors import SandboxDied
 from sandbox_kernel.limits import Limits
 from sandbox_kernel.session import SandboxSession
 from tests.support.engines import Docked, containers
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE_S, until
 
 MIB = 2**20
 FLOOD = "import sys\nfor _ in range(20): sys.stdout.write('y' * (1 << 20))"
@@ -37,7 +37,7 @@ async def try_everything(docked, api):
     assert await docked.session.files.read("big") == content
     running = await docked.begin(WAIT)
     await docked.session.interrupt()
-    cell = await asyncio.wait_for(running, 30)
+    cell = await asyncio.wait_for(running, DEADLINE_S)
     assert cell.error.name == "KeyboardInterrupt"
     assert (await docked.run("print('well')")).text() == "well\n"
     await docked.session.close()
@@ -72,7 +72,7 @@ async def test_container_ends_when_the_connection_over_tls_breaks(use_tls):
     try:
         running = await docked.begin(WAIT)
         docked.session._guest.sandbox._stream._owner.shutdown(socket.SHUT_RDWR)
-        cell = await asyncio.wait_for(running, 30)
+        cell = await asyncio.wait_for(running, DEADLINE_S)
         assert cell.error.name == "SandboxDied"
         assert "The variables and the files in the workspace are lost" in cell.error.value
         await asyncio.to_thread(until, lambda: not containers(use_tls.client()), "its end")
@@ -203,7 +203,7 @@ def podman():
     try:
         if loaded.returncode:
             pytest.skip(f"Podman does not work here: {loaded.stderr[-300:]}")
-        until((directory / "podman.sock").exists, "Podman's socket", timeout_s=20)
+        until((directory / "podman.sock").exists, "Podman's socket")
         yield url
     finally:
         process.send_signal(signal.SIGTERM)

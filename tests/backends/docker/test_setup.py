@@ -218,7 +218,6 @@ def test_an_image_that_is_there_costs_no_build(python_image: str):
     base = base_image.find(None, report, last=setup.last_base())
     built = next(iter(setup.build(["python"], base, report)))
     assert (built.id, built.is_new, report.steps) == (python_image, False, [])
-    assert built.elapsed_s < 5
 
 
 # --- steps ----------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from sandbox_kernel.errors import RequestRefused
 from sandbox_kernel.session import SandboxSession
 from tests.support.busybox import busybox_image, shell_image
 from tests.support.engines import Docked, containers, image, shared_engine
+from tests.support.waiting import DEADLINE_S
 
 Open = Callable[..., Docked]
 # Every cell's notice comes with the first; tests that count look at what follows.
@@ -47,7 +48,7 @@ def any_shell(request: pytest.FixtureRequest, shell: Open) -> Open:
 
 async def _until_processes(docked: Docked, count: int) -> None:
     """A process that was ended, or that is starting, takes a moment."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_S):
         while (await docked.session.status())["processes"] != count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

@@ -10,7 +10,6 @@ import random
 import socket
 import struct
 import threading
-import time
 from contextlib import closing
 
 import pytest
@@ -18,6 +17,7 @@ import pytest
 from sandbox_kernel.backends.docker import bringup
 from sandbox_kernel.backends.docker.stream import STDERR, STDOUT, Pieces, Stream
 from sandbox_kernel.errors import BackendUnavailable
+from tests.support.waiting import DEADLINE_S
 
 
 def piece(number, data):
@@ -83,7 +83,7 @@ async def test_bytes_go_through_unchanged_both_ways(ends):
     heard = hashlib.sha256()
     count = 0
     while count < len(sent):
-        chunk = await asyncio.wait_for(stream.read(), 20)
+        chunk = await asyncio.wait_for(stream.read(), DEADLINE_S)
         assert chunk
         heard.update(chunk)
         count += len(chunk)
@@ -124,7 +124,7 @@ async def test_who_waits_to_read_is_let_go(ends, end):
     reading = asyncio.create_task(stream.read())
     await asyncio.wait([reading], timeout=0.05)
     getattr(stream, end)()
-    assert await asyncio.wait_for(reading, 5) == b""
+    assert await asyncio.wait_for(reading, DEADLINE_S) == b""
 
 
 @pytest.mark.parametrize("end", ["release", "close"])
@@ -135,7 +135,7 @@ async def test_who_waits_to_write_is_let_go(ends, end):
     assert not writing.done()
     getattr(stream, end)()
     with pytest.raises(BrokenPipeError):
-        await asyncio.wait_for(writing, 5)
+        await asyncio.wait_for(writing, DEADLINE_S)
 
 
 async def test_closing_twice_is_closing_once(ends):
@@ -161,7 +161,8 @@ def test_image_that_says_nothing_is_given_up(ends, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [STDOUT, STDERR])
-def test_image_that_talks_for_ever_is_given_up(ends, number):
+def test_image_that_talks_for_ever_is_given_up(ends, number, monkeypatch):
+    monkeypatch.setattr(bringup, "ANNOUNCE_TIMEOUT_S", 3600)  # it is what it says that counts
     theirs, stream = ends
     flood = piece(number, b"x" * 4096)
     is_over = threading.Event()
@@ -175,13 +176,11 @@ def test_image_that_talks_for_ever_is_given_up(ends, number):
 
     talking = threading.Thread(target=talk, daemon=True)
     talking.start()
-    begin = time.monotonic()
     with pytest.raises(BackendUnavailable, match="does not run what a sandbox needs"):
         meet(stream)
-    assert time.monotonic() - begin < 5
     is_over.set()
     stream.close()
-    talking.join(5)
+    talking.join(DEADLINE_S)
     assert not talking.is_alive()
 
 
