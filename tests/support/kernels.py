@@ -233,6 +233,8 @@ class Kernel(Client):
         raw = BlockingKernelClient()
         # Not the manager's factory: its clients share one session, thus one identity.
         raw.load_connection_info(self.connection_info)
+        # A busy machine is not a dead kernel.
+        raw.hb_channel.time_to_dead = DEADLINE_S
         raw.start_channels()
         client = Client(raw)
         try:
