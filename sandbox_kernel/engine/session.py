@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandbox_kernel import languages
-from sandbox_kernel.engine.choices import UNSET, check_seconds
+from sandbox_kernel.engine.choices import UNSET, check_is, check_seconds
+from sandbox_kernel.engine.files import as_bytes
 from sandbox_kernel.engine.generated import Kept
 from sandbox_kernel.engine.hearing import OnDisplay, OnText, Stdin
 from sandbox_kernel.engine.life import Life
@@ -80,11 +81,15 @@ class Session(Life):
             DependencyFailed, DependencyRefused: a package is not to be had.
             RequestRefused: a file does not fit, or no place for another language.
             SessionClosed: it was closed, or ended for its age.
-            SettingsError: there is no such language, or a limit that cannot be.
+            SettingsError: there is no such language, a limit that cannot be, or an argument
+                of the wrong kind.
         """
         started_s = time.monotonic()
         timeout_s = self._choices.timeout_s if timeout_s is UNSET else timeout_s
         check_seconds("timeout_s", timeout_s)
+        files = {} if files is None else files
+        check_is("files", files, Mapping, "a mapping of names to text or bytes")
+        inputs = {name: as_bytes(name, content) for name, content in files.items()}
         request = Request(
             code=code,
             runner=self._runner(language),
@@ -105,11 +110,10 @@ class Session(Life):
                 language=request.runner,
                 is_kept=self._place.is_kept,
             )
-            for name, content in (files or {}).items():
-                data = content.encode() if isinstance(content, str) else content
+            for name, content in inputs.items():
                 self._touched()
-                await self._place.put(seat, name, data)
-            return await self._run(seat, request, report, started_s, has_inputs=bool(files))
+                await self._place.put(seat, name, content)
+            return await self._run(seat, request, report, started_s, has_inputs=bool(inputs))
 
     async def _run(
         self,

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from sandbox_kernel.errors import FileRefused, FileTooLarge
+from sandbox_kernel.errors import FileRefused, FileTooLarge, RequestRefused
 from sandbox_kernel.exchange import MAX_BYTES, Exchange
 from sandbox_kernel.kernel.wire import Json
 from sandbox_kernel.limits import Limits, format_size
@@ -193,7 +193,10 @@ class Magics:
         overwrite = command.allow_overwrite
         self._host.check(host_path, allow_overwrite=overwrite)
         limit = min(MAX_BYTES, self._session.limits.workspace_bytes)
-        content = await self._session.files.read(name, limit_bytes=limit)
+        try:
+            content = await self._session.files.read(name, limit_bytes=limit)
+        except RequestRefused as refused:
+            raise RequestRefused(f"{show(name)} was not copied. {refused}") from None
         written = self._host.write(host_path, content, allow_overwrite=overwrite)
         return Shown(f"{show(name)} ({format_size(len(content))}) was copied to {show(written)}.")
 

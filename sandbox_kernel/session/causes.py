@@ -109,10 +109,12 @@ def notice(event: events.OutputNoticed) -> str:
         case "output_truncated":
             place = f"it goes to the file {name} in the workspace" if name else "it is dropped"
             limit = _size(info, "limit_bytes")
-            text = f"The output is over {limit} (output): from here on {place}; its end follows."
+            text = f"The limit of output is {limit} (output): from here {place}; its end follows."
         case "output_tail":
             whole = f"; the whole text is in the file {name} (%sandbox get {name})" if name else ""
             text = f"{_size(info, 'omitted_bytes')} of output are not shown{whole}. The end of it:"
+            if info.get("omitted_bytes") == 0:
+                text = "The rest of the output:"
         case "files_omitted":
             count = _count(info, "count")
             text = f"{count} more files are new or changed; `%sandbox files` lists them."

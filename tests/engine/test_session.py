@@ -146,6 +146,13 @@ async def test_a_file_that_leaves_the_workspace_is_refused_and_nothing_runs(sess
     assert (await session.execute("'ran' in globals()")).text == "False"
 
 
+@pytest.mark.parametrize("files", [{"a": 5}, ["a"], {"a": None}, {"a": "\ud800"}])
+async def test_files_that_are_none_are_refused_and_nothing_runs(session, files):
+    with pytest.raises(SettingsError, match=r"\b[gG]ive "):
+        await session.execute("ran = 1", files=files)
+    assert (await session.execute("'ran' in globals()")).text == "False"
+
+
 async def test_a_strange_name_is_only_a_name(session):
     names = ["a\nb", "-rf", "$(touch x)", "<img onerror=x>", "\u202eb"]
     result = await session.execute(

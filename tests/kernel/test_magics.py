@@ -117,6 +117,11 @@ async def test_get_copies_to_the_directory_of_the_notebook(magics, tmp_path):
     assert sorted(p.name for p in (tmp_path / "plots").iterdir()) == ["a.txt", "b.txt"]
 
 
+async def test_a_file_that_is_not_there_is_named(magics):
+    with pytest.raises(RequestRefused, match=r"^nope\.txt was not copied\. .*no file"):
+        await magics.run("get nope.txt")
+
+
 async def test_get_overwrites_only_when_asked(magics, tmp_path):
     (tmp_path / "a.txt").write_text("mine")
     with pytest.raises(FileRefused, match="not overwritten"):

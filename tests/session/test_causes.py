@@ -90,6 +90,13 @@ def test_a_notice_is_a_line_of_our_words(code, info):
     assert text.endswith((".\n", ":\n"))
 
 
+def test_a_tail_behind_which_nothing_is_missing_says_so():
+    whole = causes.notice(events.OutputNoticed(1, "output_tail", {"omitted_bytes": 0}))
+    assert whole == "\n[sandbox] The rest of the output:\n"
+    part = causes.notice(events.OutputNoticed(1, "output_tail", {"omitted_bytes": 2048}))
+    assert "2 KiB of output are not shown" in part
+
+
 @pytest.mark.parametrize("file", ["\x1b]0;x\x07", "<script>", 5, None, "output-1.txt\n"])
 def test_a_notice_repeats_none_of_the_guests_words(file):
     text = causes.notice(events.OutputNoticed(1, "output_tail", {"file": file}))
