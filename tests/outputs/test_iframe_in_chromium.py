@@ -315,7 +315,10 @@ def guest_frames(page: Any) -> list[Any]:
 
 
 def wait_until_loaded(page: Any, count: int) -> None:
-    """Until there are `count` frames of guests, each with all of its document."""
+    """Until there are `count` frames of guests, each with all of its document.
+
+    Not "complete": a frame whose picture is refused may wait for it for ever.
+    """
     end_s = time.monotonic() + DEADLINE_S
     while not _are_loaded(guest_frames(page), count):
         assert time.monotonic() < end_s, f"{len(guest_frames(page))} of {count} frames are there."
@@ -325,7 +328,7 @@ def wait_until_loaded(page: Any, count: int) -> None:
 def _are_loaded(frames: list[Any], count: int) -> bool:
     try:
         return len(frames) == count and all(
-            frame.evaluate("document.readyState") == "complete" for frame in frames
+            frame.evaluate("document.readyState") != "loading" for frame in frames
         )
     except playwright_api.Error:  # one of them is being replaced
         return False
