@@ -63,7 +63,27 @@ def image(api: Any) -> str:
 
 def containers(api: Any, label: str = owners.SESSION_LABEL) -> list[str]:
     """Ids of the containers that carry `label`, running or not."""
-    return [item["Id"] for item in api.containers(all=True, filters={"label": label})]
+    return known(api, filters={"label": label})
+
+
+def known(api: Any, **options: Any) -> list[str]:
+    """Ids of containers, running or not.
+
+    Docker 20.10 may go on listing one that it removed while it came up after a crash. Asked
+    for it, it knows of none.
+    """
+    ids = [item["Id"] for item in api.containers(all=True, **options)]
+    return [container_id for container_id in ids if _is_known(api, container_id)]
+
+
+def _is_known(api: Any, container_id: str) -> bool:
+    from docker.errors import NotFound
+
+    try:
+        api.inspect_container(container_id)
+    except NotFound:
+        return False
+    return True
 
 
 def archive(files: dict[str, bytes]) -> bytes:

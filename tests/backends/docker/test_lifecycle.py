@@ -13,7 +13,7 @@ from sandbox_kernel.backends.docker import engine as engines
 from sandbox_kernel.backends.docker import sandbox as sandboxes
 from sandbox_kernel.backends.docker.engine import Engine
 from sandbox_kernel.errors import SandboxDied
-from tests.support.engines import containers
+from tests.support.engines import containers, known
 from tests.support.waiting import DEADLINE_S, until
 
 WAIT = "kept = 1; print('up', flush=True)\nimport time; time.sleep(600)"
@@ -25,12 +25,8 @@ LOST = "The variables and the files in the workspace are lost; the next cell get
 async def gone(api, container_id):
     """Wait until the engine knows the container no more."""
     await asyncio.to_thread(
-        until, lambda: container_id not in all_ids(api), f"the end of {container_id}"
+        until, lambda: container_id not in known(api), f"the end of {container_id}"
     )
-
-
-def all_ids(api):
-    return [item["Id"] for item in api.containers(all=True)]
 
 
 def wait_for_engine(docked, timeout_s):
