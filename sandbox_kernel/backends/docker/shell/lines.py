@@ -15,6 +15,10 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # The shell needs these for itself, or does not let them be set.
 _RESERVED = {"IFS", "OPTIND", "PPID", "UID", "EUID", "SHELLOPTS", "BASHOPTS", "BASH_VERSINFO"}
 
+# The death of a child cuts the reading of a line short, and busybox forgets what it had read of
+# it: mostly some of these blanks.
+_MARGIN = b" " * 64
+
 
 def setup(directory: str, environment: Mapping[str, str]) -> bytes:
     """Go to `directory` and set `environment`, but for names that no shell can set."""
@@ -29,30 +33,37 @@ def setup(directory: str, environment: Mapping[str, str]) -> bytes:
 
 
 def run(token: str, file: str, programs: Iterable[str], code: bytes, *arguments: str) -> bytes:
-    """Start a cell, after the end of all that is left of the one before."""
+    """Start a cell, after the end of all that is left of the one before.
+
+    That twice: the first time somebody may be about to die, and cut the line.
+    """
     words = (token.encode(), file.encode(), " ".join(programs).encode(), escape(code))
     quoted = (b"'%s'" % word for word in (*words, *(item.encode() for item in arguments)))
-    return b"sweep\nrun %s\n" % b" ".join(quoted)
+    return 2 * _line(b"sweep") + b"run %s\n" % b" ".join(quoted)
 
 
 def stop() -> bytes:
     """SIGTERM for everything: what a shell starts on the side ignores SIGINT."""
-    return b"stop\n"
+    return _line(b"stop")
 
 
 def halt(token: str) -> bytes:
     """SIGKILL for everything; answered by `gone` on both streams."""
-    return b"halt %s\n" % token.encode()
+    return _line(b"sweep") + _line(b"halt %s" % token.encode())
 
 
 def say(token: str) -> bytes:
     """Answered by `said`: the supervisor lives, and has done all that came before."""
-    return b"say %s 0\n" % token.encode()
+    return _line(b"say %s 0" % token.encode())
 
 
 def count(token: str) -> bytes:
     """Answered by `said` and the number of processes."""
-    return b"count %s\n" % token.encode()
+    return _line(b"count %s" % token.encode())
+
+
+def _line(call: bytes) -> bytes:
+    return _MARGIN + call + b"\n"
 
 
 def escape(content: bytes) -> bytes:

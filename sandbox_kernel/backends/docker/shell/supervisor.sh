@@ -136,16 +136,21 @@ look() {
     fi
 }
 
-pid= token= is_woken=
+pid= token= is_woken= part=
 trap '' USR1
 while :; do
     if [ -n "$is_woken" ]; then
         is_woken=
         look
     fi
+    line=
     if IFS= read -r line; then
+        line=$part$line part=
         command eval "$line"
-    elif [ -z "$is_woken" ]; then
+    elif [ -n "$is_woken" ]; then
+        # What dash had read before the signal. Bash reads on, and busybox has forgotten it.
+        part=$part$line
+    else
         break
     fi
 done
