@@ -11,6 +11,8 @@ import pytest
 from sandbox_kernel import languages
 from sandbox_kernel.ai import code_execution_tool
 from sandbox_kernel.ai.tool import CodeExecutionTool, ToolOutcome
+from sandbox_kernel.backends.docker.backend import DockerBackend
+from sandbox_kernel.backends.docker.engine import Engine as DockerEngine
 from sandbox_kernel.engine import Engine
 from sandbox_kernel.errors import BackendUnavailable, SessionClosed, SettingsError
 from sandbox_kernel.languages import Language
@@ -142,7 +144,8 @@ async def test_an_engine_that_is_not_there_is_the_programs_problem(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/none.sock")
-    async with Engine("docker") as engine:
+    # One of its own: this process may have found an engine before.
+    async with Engine(DockerBackend(DockerEngine())) as engine:
         with pytest.raises(BackendUnavailable, match="There is no engine at unix://"):
             await code_execution_tool(engine=engine)(code="1", language="python")
 
