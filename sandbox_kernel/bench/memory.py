@@ -17,15 +17,20 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def proportional_mebibytes(pids: list[int]) -> float:
-    """
+    """What has ended uses nothing.
+
     Raises:
-        OSError: one of them is gone, or another user's.
+        PermissionError: one of them is another user's.
     """
     return sum(map(_pss_bytes, pids)) / MIB
 
 
 def _pss_bytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except (FileNotFoundError, ProcessLookupError):  # the latter of who is not reaped yet
+        return 0
+    for line in lines:
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     return 0

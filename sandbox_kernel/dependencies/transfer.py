@@ -12,6 +12,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from sandbox_kernel import events
@@ -29,6 +30,8 @@ _MAX_TEXT = 200
 _MAX_WORD = 8_192
 # A piece is 2 MiB and what is left of a chunk.
 _MAX_PIECE_BYTES = 8 * 1024 * 1024
+# What whoever talks with a builder meets when it is gone, or this process's loop is.
+_GONE = (SandboxKernelError, RuntimeError, CancelledError)
 
 
 class Ask(Protocol):
@@ -98,21 +101,26 @@ class Transfer:
 
             def work() -> None:
                 try:
-                    self._relay.answer(request, exchange)
-                    exchange.end()
-                except Broken as problem:
-                    exchange.break_off(str(problem))
-                except (SandboxKernelError, RuntimeError, CancelledError):
-                    pass  # the builder is gone
-                except BaseException:  # a defect of ours; nobody inside waits for ever
-                    exchange.break_off("The relay failed.")
-                    raise
+                    with suppress(*_GONE):
+                        self._answer(request, exchange)
                 finally:
                     _settle(self._loop, ended)
 
             # A daemon: a slow index must not hold up the end of this process.
             threading.Thread(target=work, name="package-relay", daemon=True).start()
             await ended
+
+    def _answer(self, request: Request, exchange: _Exchange) -> None:
+        try:
+            self._relay.answer(request, exchange)
+            exchange.end()
+        except Broken as problem:
+            exchange.break_off(str(problem))
+        except _GONE:
+            raise
+        except BaseException:  # a defect of ours; nobody inside waits for ever
+            exchange.break_off("The relay failed.")
+            raise
 
     def close(self) -> None:
         """Ask for nothing any more."""
