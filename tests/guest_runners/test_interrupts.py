@@ -51,6 +51,17 @@ def test_a_cell_that_has_not_begun_yet_is_interrupted(runner: Runner) -> None:
     assert runner.execute("print('alive')").stdout == "alive\n"
 
 
+def test_an_interrupt_that_a_finalizer_swallowed_is_none_of_the_next_cells(runner: Runner) -> None:
+    last = "class Last:\n    def __del__(self):\n        import time; print('go'); time.sleep(60)\n"
+    for _ in range(10):
+        cell = runner.begin(f"{last}Last()\nNone")
+        runner.wait_for(lambda cell=cell: cell.stdout == "go\n")
+        runner.interrupt()
+        runner.finish(cell)
+        slow = runner.execute("for _ in range(300_000): pass")
+        assert slow.reply["status"] == "ok"
+
+
 def test_user_code_may_catch_an_interrupt(runner: Runner) -> None:
     cell = runner.begin(
         "import time\ntry:\n    print('go'); time.sleep(60)\n"

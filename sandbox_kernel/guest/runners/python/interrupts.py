@@ -32,6 +32,7 @@ class Interrupts:
         self._shields = 0
         self._is_pending = False
         self._has_raised = False
+        self._openings = 0
         self._is_early = False
         # Whether a request lies there that user code has not begun with.
         self.is_asked: Callable[[], bool] = lambda: False
@@ -57,6 +58,7 @@ class Interrupts:
             KeyboardInterrupt: it came early.
         """
         self._is_pending = self._has_raised = False
+        self._openings += 1
         self._is_open = True
         if self._is_early:
             self._is_early = False
@@ -97,9 +99,15 @@ class Interrupts:
         elif self._is_open:
             self._has_raised = False
             try:
-                start_new_thread(_interrupt_again, ())
+                start_new_thread(self._interrupt_again, (self._openings,))
             except RuntimeError:  # no process is left to have
                 interrupt_main()
+
+    def _interrupt_again(self, opening: int) -> None:
+        """In a thread of its own: unless what was to be interrupted has ended by itself."""
+        sleep(_AGAIN_S)
+        if self._is_open and self._openings == opening:
+            interrupt_main()
 
     def __enter__(self) -> None:
         if get_ident() == self._main:
@@ -117,8 +125,3 @@ class Interrupts:
         """The thread that forked is the child's main thread."""
         self._main = get_ident()
         self._shields = 0
-
-
-def _interrupt_again() -> None:
-    sleep(_AGAIN_S)
-    interrupt_main()
